@@ -1,0 +1,166 @@
+/**
+ * Every error class of seqferry. This file imports nothing, and every room may import it.
+ *
+ * Each error carries fields beside its sentence, so that a program can act on it without reading text.
+ *
+ * @module
+ */
+
+/** The base of all errors that seqferry raises on purpose. `name` is the class's name. */
+export class SeqferryError extends Error {
+  /** Takes the sentence, and the error it follows from where there is one. */
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = new.target.name;
+  }
+}
+
+/** A call into libcudart answered a code other than `cudaSuccess`. */
+export class CudaError extends SeqferryError {
+  /** The C function, e.g. `cudaMalloc`. */
+  readonly call: string;
+  /** The `cudaError_t` it answered. */
+  readonly code: number;
+  /** The code's name in the header, e.g. `cudaErrorMemoryAllocation`. */
+  readonly codeName: string;
+
+  /** `detail` is the meaning of the code, or what the library said. */
+  constructor(call: string, code: number, codeName: string, detail: string, options?: ErrorOptions) {
+    super(`${call} answered ${codeName} (${code}): ${detail}`, options);
+    this.call = call;
+    this.code = code;
+    this.codeName = codeName;
+  }
+}
+
+/** A call into libnccl, or a communicator's asynchronous state, answered a code other than `ncclSuccess` or `ncclInProgress`. */
+export class NcclError extends SeqferryError {
+  /** The C function, e.g. `ncclSend`. */
+  readonly call: string;
+  /** The `ncclResult_t` it answered. */
+  readonly code: number;
+  /** The code's name in the header, e.g. `ncclRemoteError`. */
+  readonly codeName: string;
+  /** The library's own last error text at that moment; empty where it had none. */
+  readonly lastError: string;
+
+  /** `detail` is the meaning of the code. */
+  constructor(call: string, code: number, codeName: string, detail: string, lastError: string, options?: ErrorOptions) {
+    super(`${call} answered ${codeName} (${code}): ${detail}${lastError === "" ? "" : `; ${lastError}`}`, options);
+    this.call = call;
+    this.code = code;
+    this.codeName = codeName;
+    this.lastError = lastError;
+  }
+}
+
+/** A native library (or the compiler that would build the CPU stand-in) could not be found or opened. */
+export class LibraryNotFoundError extends SeqferryError {
+  /** What was looked for, e.g. `libnccl`. */
+  readonly library: string;
+  /** Every place tried, in order, each with what happened there. */
+  readonly tried: readonly string[];
+
+  /** `advice` says what to install or to set. */
+  constructor(library: string, tried: readonly string[], advice: string, options?: ErrorOptions) {
+    super(
+      `${library} was not found. ${advice}${
+        tried.length === 0 ? "" : ` Tried:\n${tried.map((line) => `  ${line}`).join("\n")}`
+      }`,
+      options,
+    );
+    this.library = library;
+    this.tried = tried;
+  }
+}
+
+/** A topology, a model shard, or a cluster layout that cannot be. */
+export class LayoutError extends SeqferryError {}
+
+/** A sample that is not valid, or an operation on samples that cannot be done. */
+export class SampleError extends SeqferryError {}
+
+/** A plan that is not valid, or that cannot be derived. */
+export class PlanError extends SeqferryError {}
+
+/** The manager is in the middle of a transfer; what was asked for would pull the ground from under it. */
+export class ManagerBusyError extends SeqferryError {}
+
+/** The object was disposed or its communicator aborted; what was asked for needs a live one. */
+export class ClosedError extends SeqferryError {}
+
+/** One reason of one rank for refusing a transfer. */
+export interface Refusal {
+  /** The rank that refuses. */
+  readonly rank: number;
+  /** A sentence. */
+  readonly reason: string;
+  /** The sample it is about, where it is about one. */
+  readonly id?: string;
+  /** The key it is about, where it is about one. */
+  readonly key?: string;
+}
+
+/** The ranks agreed not to start a transfer. Raised on all ranks alike, before the first byte; the message carries every refusal. */
+export class RedistributeRefusedError extends SeqferryError {
+  /** Every rank's reasons, in the order of ranks. */
+  readonly refusals: readonly Refusal[];
+
+  /** Builds the sentence out of the refusals. */
+  constructor(refusals: readonly Refusal[], options?: ErrorOptions) {
+    super(
+      `the transfer was refused before anything moved: ${
+        refusals.map((refusal) => `rank ${refusal.rank}: ${refusal.reason}`).join("; ")
+      }`,
+      options,
+    );
+    this.refusals = refusals;
+  }
+}
+
+/** Whether a failed transfer surely left this rank's storage as it was, or may have been committed elsewhere. */
+export type Outcome = "unchanged" | "unknown";
+
+/** A wait passed its deadline, or its AbortSignal fired (then `cause` is the signal's reason). The communicator was aborted. */
+export class DeadlineError extends SeqferryError {
+  /** The phase of the transfer, from 0; -1 outside the phases (agreement, commit, set-up). */
+  readonly phase: number;
+  /** The ranks that had not done their part, as far as this rank can tell; sorted. */
+  readonly outstanding: readonly number[];
+  /** What is known of this rank's storage. */
+  readonly outcome: Outcome;
+
+  /** Takes the sentence and the three facts. */
+  constructor(
+    message: string,
+    facts: { phase: number; outstanding: readonly number[]; outcome: Outcome },
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+    this.phase = facts.phase;
+    this.outstanding = facts.outstanding;
+    this.outcome = facts.outcome;
+  }
+}
+
+/** A peer is gone: its process ended or its connection broke. The communicator was aborted. */
+export class PeerLostError extends SeqferryError {
+  /** The rank that was lost, or null where the library did not say. */
+  readonly rank: number | null;
+  /** As in {@linkcode DeadlineError}. */
+  readonly phase: number;
+  /** What is known of this rank's storage. */
+  readonly outcome: Outcome;
+
+  /** Takes the sentence and the three facts. */
+  constructor(
+    message: string,
+    facts: { rank: number | null; phase: number; outcome: Outcome },
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+    this.rank = facts.rank;
+    this.phase = facts.phase;
+    this.outcome = facts.outcome;
+  }
+}

@@ -1,0 +1,100 @@
+/**
+ * Waiting without blocking the event loop and never for ever.
+ *
+ * A native library is asked again and again whether it is done: at first from one turn of the event loop to the next, then at growing
+ * intervals, until it is, or a deadline passes, or an AbortSignal fires.
+ *
+ * @module
+ */
+
+import { SeqferryError } from "./errors.ts";
+
+/** What everything that can wait takes. */
+export interface WaitOptions {
+  /** The longest wait, in milliseconds; 60,000 unless given. */
+  timeoutMs?: number;
+  /** Ends the wait at once when it fires. */
+  signal?: AbortSignal;
+}
+
+/** The default of {@linkcode WaitOptions.timeoutMs}. */
+export const DEFAULT_TIMEOUT_MS = 60_000;
+
+/** Why a wait ended before what it waited for came. */
+export class WaitEndedError extends SeqferryError {
+  /** The deadline passed, or the signal fired. */
+  readonly why: "deadline" | "signal";
+
+  /** `what` names what was waited for. */
+  constructor(what: string, why: "deadline" | "signal", timeoutMs: number, options?: ErrorOptions) {
+    super(
+      why === "deadline" ? `${what} did not end within ${timeoutMs} ms` : `${what} was given up: its AbortSignal fired`,
+      options,
+    );
+    this.why = why;
+  }
+}
+
+/** One deadline and one signal, shared by all the waits of one operation. */
+export class Deadline {
+  /** The time allowed in all, in milliseconds. */
+  readonly timeoutMs: number;
+  /** The moment it passes, on the clock of `performance.now()`. */
+  readonly at: number;
+  /** The signal, where one was given. */
+  readonly signal: AbortSignal | undefined;
+
+  /** Starts the clock. Throws a `RangeError` for a timeout that is not a number of milliseconds from 0 up. */
+  constructor(options: WaitOptions = {}) {
+    const timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
+    if (typeof timeoutMs !== "number" || Number.isNaN(timeoutMs) || timeoutMs < 0) {
+      throw new RangeError(`timeoutMs is a number of milliseconds from 0 up, not ${timeoutMs}`);
+    }
+    this.timeoutMs = timeoutMs;
+    this.at = performance.now() + timeoutMs;
+    this.signal = options.signal;
+  }
+
+  /** What is left, in milliseconds; 0 when it has passed. */
+  get remainingMs(): number {
+    return Math.max(0, this.at - performance.now());
+  }
+
+  /** Throws a {@linkcode WaitEndedError} that names `what` when the signal has fired or the deadline has passed. */
+  check(what: string): void {
+    if (this.signal?.aborted === true) {
+      throw new WaitEndedError(what, "signal", this.timeoutMs, { cause: this.signal.reason });
+    }
+    if (performance.now() >= this.at) throw new WaitEndedError(what, "deadline", this.timeoutMs);
+  }
+}
+
+/** Turns of the event loop before a wait begins to sleep: about 1.5 us each. */
+const SPINS = 200;
+/** The longest sleep between two polls, in milliseconds. */
+const LONGEST_SLEEP_MS = 4;
+
+/** Resolves on the next turn of the event loop, timers and signals included. */
+export function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
+
+/**
+ * Polls until `done()` is true, never blocking the event loop.
+ *
+ * @param what Named in the error, e.g. `"ncclCommInitRankConfig on rank 3"`.
+ * @param done Asks the library; may throw, which ends the wait.
+ * @param deadline The deadline and signal of the whole operation.
+ * @throws {WaitEndedError} when the deadline passes or the signal fires first.
+ */
+export async function pollUntil(what: string, done: () => boolean, deadline: Deadline): Promise<void> {
+  for (let polls = 0; !done(); polls++) {
+    deadline.check(what);
+    if (polls < SPINS) {
+      await nextTurn();
+    } else {
+      const ms = Math.min(LONGEST_SLEEP_MS, (polls - SPINS) / 50, deadline.remainingMs);
+      await new Promise((resolve) => setTimeout(resolve, ms));
+    }
+  }
+}
