@@ -75,13 +75,46 @@ export class LibraryNotFoundError extends SeqferryError {
 }
 
 /** A topology, a model shard, or a cluster layout that cannot be. */
-export class LayoutError extends SeqferryError {}
+export class LayoutError extends SeqferryError {
+  /** What is wrong, as a path: `dims[1]`, `models[0].ranks[3]`, `layouts[1]`; undefined where no one field is to blame. */
+  readonly field: string | undefined;
+  /** The value found there. */
+  readonly value: unknown;
+
+  /** Takes the sentence, and beside it the field and its value. */
+  constructor(message: string, options: ErrorOptions & { field?: string; value?: unknown } = {}) {
+    super(message, options);
+    this.field = options.field;
+    this.value = options.value;
+  }
+}
 
 /** A sample that is not valid, or an operation on samples that cannot be done. */
 export class SampleError extends SeqferryError {}
 
-/** A plan that is not valid, or that cannot be derived. */
-export class PlanError extends SeqferryError {}
+/** A plan that is not valid, or that cannot be derived. Fields that the error is not about are undefined. */
+export class PlanError extends SeqferryError {
+  /** Where, as a path: `plan[3].dsts[1]`, `dests`, `keys[0]`. */
+  readonly place: string | undefined;
+  /** The sample it is about. */
+  readonly id: string | undefined;
+  /** The key it is about. */
+  readonly key: string | undefined;
+  /** The rank it is about. */
+  readonly rank: number | undefined;
+
+  /** Takes the sentence, and beside it the facts. */
+  constructor(
+    message: string,
+    options: ErrorOptions & { place?: string; id?: string; key?: string; rank?: number } = {},
+  ) {
+    super(message, options);
+    this.place = options.place;
+    this.id = options.id;
+    this.key = options.key;
+    this.rank = options.rank;
+  }
+}
 
 /** The manager is in the middle of a transfer; what was asked for would pull the ground from under it. */
 export class ManagerBusyError extends SeqferryError {}
