@@ -1,0 +1,67 @@
+/**
+ * What the CPU stand-in exports beyond the two libraries it stands in for: its accounts and its view of a communicator.
+ *
+ * @module
+ */
+
+/** The version of the functions below that this code speaks; `seqferryCpuAbi` answers the library's. */
+export const CPU_ABI = 1;
+
+/** The stand-in's own functions. */
+export const cpuExtraSymbols = {
+  // int seqferryCpuAbi(void)
+  seqferryCpuAbi: { parameters: [], result: "i32" },
+  // size_t seqferryCpuLastError(char *buf, size_t size): answers the length of the sentence, NUL not counted
+  seqferryCpuLastError: {
+    parameters: [
+      "buffer", // char *buf: the sentence of the last error and a NUL, cut to size
+      "usize", // size_t size
+    ],
+    result: "usize",
+  },
+  // void seqferryCpuAccounts(uint64_t *out, size_t n)
+  seqferryCpuAccounts: {
+    parameters: [
+      "buffer", // uint64_t *out: BigUint64Array(n), in the order of CPU_ACCOUNTS
+      "usize", // size_t n
+    ],
+    result: "void",
+  },
+  // int seqferryCpuCallCount(const char *function, uint64_t *out): not 0 for a function it does not know
+  seqferryCpuCallCount: {
+    parameters: [
+      "buffer", // const char *function: the C name and a NUL
+      "buffer", // uint64_t *out
+    ],
+    result: "i32",
+  },
+  // int seqferryCpuPeerBytes(ncclComm_t comm, int peer, uint64_t *sent, uint64_t *received)
+  seqferryCpuPeerBytes: {
+    parameters: [
+      "u64", // ncclComm_t comm
+      "i32", // int peer
+      "buffer", // uint64_t *sent
+      "buffer", // uint64_t *received
+    ],
+    result: "i32",
+  },
+  // int seqferryCpuOutstanding(ncclComm_t comm, uint8_t *perPeer, size_t nranks): works on an aborted communicator too
+  seqferryCpuOutstanding: {
+    parameters: [
+      "u64", // ncclComm_t comm
+      "buffer", // uint8_t *perPeer: 1 for each peer that this rank's unfinished operations wait for
+      "usize", // size_t nranks
+    ],
+    result: "i32",
+  },
+  // int seqferryCpuLostPeer(ncclComm_t comm): the rank whose process died, or -1
+  seqferryCpuLostPeer: {
+    parameters: [
+      "u64", // ncclComm_t comm
+    ],
+    result: "i32",
+  },
+} as const satisfies Deno.ForeignLibraryInterface;
+
+/** The stand-in's own functions, callable. */
+export type CpuExtraSymbols = Deno.DynamicLibrary<typeof cpuExtraSymbols>["symbols"];
