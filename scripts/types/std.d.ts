@@ -6,6 +6,7 @@ declare module "@std/assert" {
   type ErrorClass<E extends Error> = abstract new (...args: never[]) => E;
   export class AssertionError extends Error {}
   export function assert(condition: unknown, message?: string): asserts condition;
+  export function assertFalse(condition: unknown, message?: string): void;
   export function assertEquals<T>(actual: T, expected: T, message?: string): void;
   export function assertNotEquals<T>(actual: T, expected: T, message?: string): void;
   export function assertStrictEquals<T>(actual: unknown, expected: T, message?: string): asserts actual is T;
