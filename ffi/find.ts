@@ -115,7 +115,7 @@ export function search(library: LibrarySpec, path?: string, machine: Surrounding
     : undefined;
   if (named !== undefined) {
     const [target, place] = named;
-    const paths = machine.kind(target) === "folder"
+    const paths = target.endsWith("/") || machine.kind(target) === "folder"
       ? library.sonames.map((soname) => `${withoutSlash(target)}/${soname}`)
       : [target];
     return { candidates: paths.map((candidate) => ({ path: candidate, place })), passedOver: [] };
@@ -157,6 +157,7 @@ function folders(machine: Surroundings, passedOver: string[]): Folder[] {
   const env = (variable: string): string | undefined => {
     const value = machine.env(variable);
     if (value === "not permitted") passedOver.push(`${variable}: not permitted (needs --allow-env=${variable})`);
+    if (value === undefined) passedOver.push(`${variable}: not set`);
     return value === undefined || value === "not permitted" ? undefined : withoutSlash(value);
   };
   const children = (folder: string): readonly string[] => {
@@ -175,6 +176,7 @@ function folders(machine: Surroundings, passedOver: string[]): Folder[] {
   }
 
   const prefixes: [string, string][] = [];
+  const sites = new Set<string>();
   const virtual = env("VIRTUAL_ENV");
   if (virtual !== undefined) prefixes.push([virtual, "VIRTUAL_ENV"]);
   const conda = env("CONDA_PREFIX");
@@ -207,9 +209,17 @@ function folders(machine: Surroundings, passedOver: string[]): Folder[] {
     }
   }
   function addWheels(site: string, place: string) {
-    for (const wheel of [...children(`${site}/nvidia`)].sort(byVersion).reverse()) {
-      const folder = `${site}/nvidia/${wheel}/lib`;
-      if (machine.kind(folder) === "folder") add(folder, `${place}, NVIDIA wheel`);
+    if (sites.has(site) || machine.kind(site) === undefined) return;
+    sites.add(site);
+    const wheels = machine.list(`${site}/nvidia`);
+    if (wheels === undefined) passedOver.push(`${site}/nvidia (${place}): no such folder`);
+    else if (wheels === "not permitted") {
+      passedOver.push(`${site}/nvidia (${place}): not permitted (needs --allow-read)`);
+    } else {
+      for (const wheel of [...wheels].sort(byVersion).reverse()) {
+        const folder = `${site}/nvidia/${wheel}/lib`;
+        if (machine.kind(folder) === "folder") add(folder, `${place}, NVIDIA wheel`);
+      }
     }
   }
 

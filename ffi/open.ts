@@ -231,6 +231,7 @@ function tooOld(name: string, version: string, oldest: string): SeqferryError {
 }
 
 function firstLine(error: unknown): string {
-  const text = error instanceof Error ? error.message : String(error);
+  // Deno puts its own prefix before a message that has it already.
+  const text = (error instanceof Error ? error.message : String(error)).replace(/^(Could not open library: )+/, "");
   return text.split("\n", 1)[0] ?? text;
 }
