@@ -151,6 +151,23 @@ export class RedistributeRefusedError extends SeqferryError {
   }
 }
 
+/** What arrived is not what was sent. Raised on all ranks alike, at commit; nothing was installed, and the communicator is whole. */
+export class VerificationError extends SeqferryError {
+  /** Which (id, key) differs on which rank. */
+  readonly mismatches: readonly Refusal[];
+
+  /** Builds the sentence out of the mismatches. */
+  constructor(mismatches: readonly Refusal[], options?: ErrorOptions) {
+    super(
+      `nothing was installed, for what arrived is not what was sent: ${
+        mismatches.map((mismatch) => `rank ${mismatch.rank}: ${mismatch.reason}`).join("; ")
+      }`,
+      options,
+    );
+    this.mismatches = mismatches;
+  }
+}
+
 /** Whether a failed transfer surely left this rank's storage as it was, or may have been committed elsewhere. */
 export type Outcome = "unchanged" | "unknown";
 

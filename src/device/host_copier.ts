@@ -1,0 +1,104 @@
+/**
+ * Copies between host and device that never block the event loop for long.
+ *
+ * Bytes go through two pinned buffers in turn: while the device fills one, the host empties the other. The copies have a stream of their own, on
+ * which nothing ever waits for a peer, so that a tensor can be read in the middle of a transfer.
+ *
+ * @module
+ */
+
+import { type Deadline, nextTurn } from "../wait.ts";
+import { PinnedBuffer } from "./pinned_buffer.ts";
+import type { DeviceRuntime } from "./runtime.ts";
+import { Event, Stream } from "./stream.ts";
+
+/** Bytes of one pinned buffer: large enough for full speed, small enough that a chunk takes well under a millisecond. */
+const CHUNK_BYTES = 1 << 20;
+
+/** Copies between host memory and one device. */
+export class HostCopier implements Disposable {
+  /** Where the copies are enqueued. */
+  readonly stream: Stream;
+  readonly #runtime: DeviceRuntime;
+  #lanes: { pinned: PinnedBuffer; event: Event }[] = [];
+  #last: Promise<unknown> = Promise.resolve();
+
+  /** Makes the stream; the pinned buffers come with the first asynchronous copy. */
+  constructor(runtime: DeviceRuntime) {
+    this.#runtime = runtime;
+    this.stream = new Stream(runtime);
+  }
+
+  /** Reads `byteLength` bytes at a device address. The memory must stay allocated until the promise settles. */
+  async read(address: bigint, byteLength: number, deadline: Deadline): Promise<Uint8Array> {
+    const bytes = new Uint8Array(byteLength);
+    await this.#inChunks(byteLength, deadline, {
+      start: (pinned, offset) => this.stream.copyToHost(pinned, address + BigInt(offset)),
+      finish: (pinned, offset) => bytes.set(pinned, offset),
+    });
+    return bytes;
+  }
+
+  /** Writes `bytes` to a device address. */
+  write(address: bigint, bytes: Uint8Array, deadline: Deadline): Promise<void> {
+    return this.#inChunks(bytes.byteLength, deadline, {
+      start: (pinned, offset) => {
+        pinned.set(bytes.subarray(offset, offset + pinned.byteLength));
+        this.stream.copyFromHost(address + BigInt(offset), pinned);
+      },
+      finish: () => {},
+    });
+  }
+
+  /** Runs one copy after those before it, a chunk a lane; when it settles no lane is in use any more. */
+  #inChunks(
+    byteLength: number,
+    deadline: Deadline,
+    chunk: { start(pinned: Uint8Array, offset: number): void; finish(pinned: Uint8Array, offset: number): void },
+  ): Promise<void> {
+    const run = async () => {
+      if (byteLength === 0) return;
+      const lanes = this.#openLanes();
+      const busy: { event: Event; bytes: Uint8Array; offset: number }[] = [];
+      const finishOldest = async () => {
+        const { event, bytes, offset } = busy[0]!;
+        // This stream waits for no peer: the copy ends in any case, and the lane must not be reused before it has.
+        while (!event.isDone()) await nextTurn();
+        busy.shift();
+        chunk.finish(bytes, offset);
+      };
+      try {
+        for (let offset = 0, turn = 0; offset < byteLength; offset += CHUNK_BYTES, turn++) {
+          deadline.check("a copy between host and device");
+          if (busy.length === lanes.length) await finishOldest();
+          const { pinned, event } = lanes[turn % lanes.length]!;
+          const bytes = pinned.bytes.subarray(0, Math.min(CHUNK_BYTES, byteLength - offset));
+          chunk.start(bytes, offset);
+          event.record(this.stream);
+          busy.push({ event, bytes, offset });
+        }
+      } finally {
+        while (busy.length > 0) await finishOldest();
+      }
+    };
+    const result = this.#last.then(run);
+    this.#last = result.catch(() => {});
+    return result;
+  }
+
+  #openLanes(): readonly { pinned: PinnedBuffer; event: Event }[] {
+    while (this.#lanes.length < 2) {
+      this.#lanes.push({ pinned: new PinnedBuffer(this.#runtime, CHUNK_BYTES), event: new Event(this.#runtime) });
+    }
+    return this.#lanes;
+  }
+
+  [Symbol.dispose](): void {
+    for (const { pinned, event } of this.#lanes) {
+      event[Symbol.dispose]();
+      pinned[Symbol.dispose]();
+    }
+    this.#lanes = [];
+    this.stream[Symbol.dispose]();
+  }
+}

@@ -1,0 +1,34 @@
+/**
+ * Host memory that the device reads and writes without a detour.
+ *
+ * @module
+ */
+
+import { cudaSuccess } from "../../ffi/constants.ts";
+import { cudaError } from "../../ffi/status.ts";
+import type { DeviceRuntime } from "./runtime.ts";
+
+/** A JavaScript ArrayBuffer, page-locked by `cudaHostRegister`. The owner keeps it until the last copy from or to it has passed. */
+export class PinnedBuffer implements Disposable {
+  /** The memory. */
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly #runtime: DeviceRuntime;
+  #registered: boolean;
+
+  /** Allocates and registers `byteLength` bytes. */
+  constructor(runtime: DeviceRuntime, byteLength: number) {
+    this.#runtime = runtime;
+    this.bytes = new Uint8Array(new ArrayBuffer(byteLength));
+    runtime.makeCurrent();
+    const code = runtime.libraries.cudart.symbols.cudaHostRegister(this.bytes, BigInt(byteLength), 0);
+    if (code !== cudaSuccess) throw cudaError(runtime.libraries, "cudaHostRegister", code);
+    this.#registered = true;
+  }
+
+  [Symbol.dispose](): void {
+    if (!this.#registered) return;
+    this.#registered = false;
+    const code = this.#runtime.libraries.cudart.symbols.cudaHostUnregister(this.bytes);
+    if (code !== cudaSuccess) throw cudaError(this.#runtime.libraries, "cudaHostUnregister", code);
+  }
+}

@@ -1,0 +1,152 @@
+/**
+ * Streams and events.
+ *
+ * @module
+ */
+
+import {
+  cudaErrorNotReady,
+  cudaEventFlags,
+  cudaMemcpyKind,
+  cudaStreamFlags,
+  cudaSuccess,
+} from "../../ffi/constants.ts";
+import { cudaError } from "../../ffi/status.ts";
+import { type Deadline, pollUntil } from "../wait.ts";
+import type { DeviceRuntime } from "./runtime.ts";
+
+/** A queue of work on a device. */
+export class Stream implements Disposable {
+  /** The `cudaStream_t`; 0 once disposed. */
+  handle: bigint;
+  /** The runtime it belongs to. */
+  readonly runtime: DeviceRuntime;
+
+  /** Creates a stream on the runtime's device. */
+  constructor(runtime: DeviceRuntime) {
+    this.runtime = runtime;
+    runtime.makeCurrent();
+    const out = new BigUint64Array(1);
+    const code = runtime.libraries.cudart.symbols.cudaStreamCreateWithFlags(out, cudaStreamFlags.nonBlocking);
+    if (code !== cudaSuccess) throw cudaError(runtime.libraries, "cudaStreamCreateWithFlags", code);
+    this.handle = out[0]!;
+  }
+
+  /** Whether all work enqueued so far is done. Also what lets the stand-in's queue advance. */
+  isIdle(): boolean {
+    const code = this.runtime.libraries.cudart.symbols.cudaStreamQuery(this.handle);
+    if (code === cudaSuccess) return true;
+    if (code === cudaErrorNotReady) return false;
+    throw cudaError(this.runtime.libraries, "cudaStreamQuery", code);
+  }
+
+  /** Lets work enqueued from now on wait, on the device, until `event` has completed. */
+  waitFor(event: Event): void {
+    const code = this.runtime.libraries.cudart.symbols.cudaStreamWaitEvent(this.handle, event.handle, 0);
+    if (code !== cudaSuccess) throw cudaError(this.runtime.libraries, "cudaStreamWaitEvent", code);
+  }
+
+  /** Resolves when all work enqueued so far is done, without blocking. */
+  async idle(deadline: Deadline): Promise<void> {
+    await pollUntil("the device's stream", () => this.isIdle(), deadline);
+  }
+
+  /** Copies within the device. */
+  copy(to: bigint, from: bigint, byteLength: number): void {
+    const { libraries } = this.runtime;
+    const code = libraries.cudart.symbols.cudaMemcpyAsync(
+      to,
+      from,
+      BigInt(byteLength),
+      cudaMemcpyKind.deviceToDevice,
+      this.handle,
+    );
+    if (code !== cudaSuccess) throw cudaError(libraries, "cudaMemcpyAsync", code);
+  }
+
+  /**
+   * Copies from the host. CUDA takes pageable bytes before it returns; pinned bytes must stay as they are until the stream has passed.
+   */
+  copyFromHost(to: bigint, from: Uint8Array): void {
+    if (from.byteLength === 0) return;
+    const { libraries } = this.runtime;
+    const code = libraries.cudart.symbols.cudaMemcpyAsyncFromHost(
+      to,
+      from,
+      BigInt(from.byteLength),
+      cudaMemcpyKind.hostToDevice,
+      this.handle,
+    );
+    if (code !== cudaSuccess) throw cudaError(libraries, "cudaMemcpyAsync", code);
+  }
+
+  /** Copies to the host; `to` must stay referenced until the stream has passed. */
+  copyToHost(to: Uint8Array, from: bigint): void {
+    if (to.byteLength === 0) return;
+    const { libraries } = this.runtime;
+    const code = libraries.cudart.symbols.cudaMemcpyAsyncToHost(
+      to,
+      from,
+      BigInt(to.byteLength),
+      cudaMemcpyKind.deviceToHost,
+      this.handle,
+    );
+    if (code !== cudaSuccess) throw cudaError(libraries, "cudaMemcpyAsync", code);
+  }
+
+  /** Fills bytes on the device with one value. */
+  fill(to: bigint, value: number, byteLength: number): void {
+    const { libraries } = this.runtime;
+    const code = libraries.cudart.symbols.cudaMemsetAsync(to, value, BigInt(byteLength), this.handle);
+    if (code !== cudaSuccess) throw cudaError(libraries, "cudaMemsetAsync", code);
+  }
+
+  /** Destroys the stream; CUDA finishes its work in the background. */
+  [Symbol.dispose](): void {
+    if (this.handle === 0n) return;
+    const handle = this.handle;
+    this.handle = 0n;
+    const code = this.runtime.libraries.cudart.symbols.cudaStreamDestroy(handle);
+    if (code !== cudaSuccess) throw cudaError(this.runtime.libraries, "cudaStreamDestroy", code);
+  }
+}
+
+/** A mark in a stream. */
+export class Event implements Disposable {
+  /** The `cudaEvent_t`; 0 once disposed. */
+  handle: bigint;
+  /** The runtime it belongs to. */
+  readonly runtime: DeviceRuntime;
+
+  /** Creates an event, complete until first recorded. */
+  constructor(runtime: DeviceRuntime) {
+    this.runtime = runtime;
+    runtime.makeCurrent();
+    const out = new BigUint64Array(1);
+    const code = runtime.libraries.cudart.symbols.cudaEventCreateWithFlags(out, cudaEventFlags.disableTiming);
+    if (code !== cudaSuccess) throw cudaError(runtime.libraries, "cudaEventCreateWithFlags", code);
+    this.handle = out[0]!;
+  }
+
+  /** Marks the present end of a stream. */
+  record(stream: Stream): void {
+    const code = this.runtime.libraries.cudart.symbols.cudaEventRecord(this.handle, stream.handle);
+    if (code !== cudaSuccess) throw cudaError(this.runtime.libraries, "cudaEventRecord", code);
+  }
+
+  /** Whether the stream has passed the mark. */
+  isDone(): boolean {
+    const code = this.runtime.libraries.cudart.symbols.cudaEventQuery(this.handle);
+    if (code === cudaSuccess) return true;
+    if (code === cudaErrorNotReady) return false;
+    throw cudaError(this.runtime.libraries, "cudaEventQuery", code);
+  }
+
+  [Symbol.dispose](): void {
+    if (this.handle === 0n) return;
+    const handle = this.handle;
+    this.handle = 0n;
+    const code = this.runtime.libraries.cudart.symbols.cudaEventDestroy(handle);
+    if (code !== cudaSuccess) throw cudaError(this.runtime.libraries, "cudaEventDestroy", code);
+  }
+}

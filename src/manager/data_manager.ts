@@ -1,0 +1,333 @@
+/**
+ * The data manager: what one rank holds, and how it moves.
+ *
+ * @module
+ */
+
+import { Communicator } from "../comm/communicator.ts";
+import { type DeviceRuntime, deviceRuntime } from "../device/runtime.ts";
+import { SlabPool } from "../device/slab.ts";
+import { ClosedError, DeadlineError, LayoutError, ManagerBusyError, PeerLostError, SeqferryError } from "../errors.ts";
+import type { ClusterLayout } from "../layout/cluster_layout.ts";
+import type { RedistribStep } from "../plan/step.ts";
+import type { SequenceSample } from "../sample/sequence_sample.ts";
+import { isRemoteError } from "../comm/communicator.ts";
+import { Exchange } from "../transfer/exchange.ts";
+import type { ReplicaGroup } from "../transfer/run.ts";
+import { Deadline, WaitEndedError, type WaitOptions } from "../wait.ts";
+import { digestOf } from "./digest.ts";
+import { replicaColorings, splitReplicaGroups } from "./process_groups.ts";
+import { releaseTensors, Storage } from "./storage.ts";
+import { type Prepared, type RedistribReport, type RedistributeOptions, transfer } from "./transfer.ts";
+
+/** What {@linkcode DataManager.create} takes. */
+export interface DataManagerOptions extends WaitOptions {
+  /** The world's communicator; the manager owns it from now on. */
+  communicator: Communicator;
+  /** Which model shard sits on which rank; needed for replica groups, and for comparison with the reference. */
+  layout?: ClusterLayout;
+}
+
+/** One rank's word at a rebuild. */
+interface Recollection {
+  lastCommitted: string;
+  prepared: string | null;
+  sequence: number;
+  hadGroups: boolean;
+}
+
+/**
+ * Holds one rank's samples in device memory and redistributes them.
+ *
+ * `redistribute` is collective over the communicator: every rank calls it with the same meta and plan, ranks without a part in it too. Calls on one
+ * manager queue; `store`, `update`, `remove` and `clearData` during a transfer throw {@linkcode ManagerBusyError}.
+ *
+ * After an abort (a deadline, an AbortSignal, a lost peer) the storage is still there and can be read; {@linkcode DataManager.rebuild} makes the
+ * manager whole again.
+ */
+export class DataManager implements AsyncDisposable {
+  readonly #device: DeviceRuntime;
+  readonly #pool: SlabPool;
+  readonly #storage: Storage;
+  readonly #layout: ClusterLayout | undefined;
+  #communicator: Communicator;
+  #exchange: Exchange;
+  #replicaGroups: readonly ReplicaGroup[] = [];
+  #hasGroups = false;
+  #sequence = 0;
+  #lastCommitted = "";
+  #prepared: Prepared | null = null;
+  #queue: Promise<unknown> = Promise.resolve();
+  #pending = 0;
+  #closed = false;
+
+  private constructor(communicator: Communicator, layout: ClusterLayout | undefined) {
+    this.#communicator = communicator;
+    this.#layout = layout;
+    this.#device = deviceRuntime(communicator.runtime);
+    this.#pool = new SlabPool(this.#device);
+    this.#storage = new Storage(this.#device, this.#pool);
+    this.#exchange = new Exchange(communicator);
+  }
+
+  /**
+   * Makes a manager on a communicator, and reserves what it needs to agree with its peers. Not collective.
+   *
+   * @throws {LayoutError} when the layout is for another number of ranks.
+   * @throws {CudaError} when there is not enough device memory.
+   */
+  static create(options: DataManagerOptions): Promise<DataManager> {
+    return new Promise((resolve) => {
+      const { communicator, layout } = options;
+      if (!(communicator instanceof Communicator)) throw new SeqferryError("communicator is not a Communicator");
+      if (layout !== undefined && layout.worldSize !== communicator.worldSize) {
+        throw new LayoutError(
+          `the layout is for worldSize ${layout.worldSize}, and the communicator has ${communicator.worldSize} ranks`,
+        );
+      }
+      new Deadline(options).check("DataManager.create");
+      resolve(new DataManager(communicator, layout));
+    });
+  }
+
+  /** This rank. */
+  get rank(): number {
+    return this.#communicator.rank;
+  }
+
+  /** How many ids are stored. */
+  get storageSize(): number {
+    return this.#storage.size;
+  }
+
+  /**
+   * Makes a communicator for each group of replicas of the destination models, so that one copy to a group can be broadcast within it. Collective;
+   * without a layout it returns at once.
+   *
+   * @throws {LayoutError} on all ranks when their layouts differ.
+   * @throws {DeadlineError} or {@linkcode PeerLostError}; then the communicator was aborted.
+   */
+  setupProcessGroups(options: WaitOptions = {}): Promise<void> {
+    const layout = this.#layout;
+    if (layout === undefined) return Promise.resolve();
+    return this.#inTurn(() => this.#orAbort("setupProcessGroups", () => this.#split(layout, new Deadline(options))));
+  }
+
+  /**
+   * Takes a sample of one id, which must be new. Tensors on the host are copied to the device before this returns; tensors on this rank's device are shared.
+   *
+   * @throws {SampleError} for a sample of several ids, an id that is there, or a tensor that is elsewhere.
+   * @throws {CudaError} when there is not enough device memory; then nothing has changed.
+   * @throws {ManagerBusyError} in the middle of a transfer.
+   */
+  store(sample: SequenceSample): void {
+    this.#mustBeIdle("store");
+    this.#storage.store(sample);
+  }
+
+  /** Takes a sample of one id, which must be there; its keys are replaced, other keys stay. Throws as {@linkcode DataManager.store} does. */
+  update(sample: SequenceSample): void {
+    this.#mustBeIdle("update");
+    this.#storage.update(sample);
+  }
+
+  /**
+   * The sample of an id, its data borrowed handles: valid until that id is updated or removed or the manager disposed.
+   *
+   * @throws {SampleError} for an id that is not there.
+   */
+  get(id: string): SequenceSample {
+    this.#mustBeOpen();
+    return this.#storage.get(id);
+  }
+
+  /** Whether an id is stored. */
+  hasData(id: string): boolean {
+    return this.#storage.has(id);
+  }
+
+  /** Lets ids go; unknown ones are passed over. */
+  remove(ids: readonly string[]): void {
+    this.#mustBeIdle("remove");
+    this.#storage.remove(ids);
+  }
+
+  /** Lets everything go. */
+  clearData(): void {
+    this.#mustBeIdle("clearData");
+    this.#storage.clear();
+  }
+
+  /**
+   * Brings the samples where the plan says. Collective. All ranks install what they received, or none does.
+   *
+   * @param meta Ids, keys, dtypes, shapes and lengths of what moves, and the metadata to install; its data is not looked at.
+   * @param plan The steps.
+   * @throws {RedistributeRefusedError} on all ranks, before the first byte, with all ranks' reasons.
+   * @throws {DeadlineError} when the deadline passes or the signal fires, and {@linkcode PeerLostError} when a peer is gone; then the communicator
+   * was aborted.
+   * @throws {VerificationError} on all ranks when `verify` finds a difference; nothing was installed.
+   */
+  redistribute(
+    meta: SequenceSample,
+    plan: readonly RedistribStep[],
+    options: RedistributeOptions = {},
+  ): Promise<RedistribReport> {
+    return this.#inTurn(async () => {
+      const context = {
+        communicator: this.#communicator,
+        exchange: this.#exchange,
+        device: this.#device,
+        storage: this.#storage,
+        pool: this.#pool,
+        replicaGroups: this.#replicaGroups,
+        gatherGroups: this.#layout?.processGroupKeys().gather ?? [],
+        sequence: this.#sequence,
+        lastCommitted: this.#lastCommitted,
+        prepared: this.#prepared,
+      };
+      try {
+        return await transfer(context, meta, plan, options);
+      } finally {
+        this.#sequence = context.sequence;
+        this.#lastCommitted = context.lastCommitted;
+        this.#prepared = context.prepared;
+      }
+    });
+  }
+
+  /**
+   * Makes the manager whole after an abort. Collective: same ranks, same world size, a new unique id. A transfer whose outcome was unknown is settled
+   * first: if any rank committed it, all who prepared it install it, else all discard it. Replica groups are made anew where all ranks had them.
+   *
+   * @throws {DeadlineError} when not all ranks take part in time; rebuild again with another unique id.
+   */
+  async rebuild(options: { uniqueId: Uint8Array } & WaitOptions): Promise<void> {
+    this.#mustBeOpen();
+    if (this.#pending > 0) throw new ManagerBusyError("rebuild was called in the middle of a transfer");
+    this.#pending++;
+    try {
+      const deadline = new Deadline(options);
+      const { rank, worldSize } = this.#communicator;
+      this.#communicator.abort();
+      await this.#communicator.ended();
+      const waiting = {
+        timeoutMs: deadline.remainingMs,
+        ...(options.signal === undefined ? {} : { signal: options.signal }),
+      };
+      const communicator = await Communicator.init(this.#device, {
+        uniqueId: options.uniqueId,
+        rank,
+        worldSize,
+        ...waiting,
+      });
+      this.#exchange[Symbol.dispose]();
+      this.#communicator = communicator;
+      this.#exchange = new Exchange(communicator);
+      this.#replicaGroups = [];
+      await this.#orAbort("rebuild", () => this.#settle(deadline));
+    } finally {
+      this.#pending--;
+    }
+  }
+
+  /** Ends a transfer under way by an abort, lets all data go, and closes the communicator; never waits for a peer beyond a short grace. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    if (this.#pending > 0) this.#communicator.abort();
+    await this.#queue;
+    this.#dropPrepared();
+    this.#storage.clear();
+    await this.#communicator[Symbol.asyncDispose]();
+    this.#exchange[Symbol.dispose]();
+    this.#pool[Symbol.dispose]();
+  }
+
+  async #split(layout: ClusterLayout, deadline: Deadline): Promise<void> {
+    const digest = await digestOf(JSON.stringify(layout.toJSON()));
+    const words = await this.#exchange.gather("setupProcessGroups", new TextEncoder().encode(digest), deadline);
+    const digests = words.map((bytes) => new TextDecoder().decode(bytes));
+    const differing = [...digests.keys()].filter((rank) => digests[rank] !== digests[0]);
+    if (differing.length > 0) {
+      throw new LayoutError(`the layouts of rank ${differing.join(", rank ")} differ from that of rank 0`);
+    }
+    if (this.#hasGroups && this.#replicaGroups.length > 0) return;
+    this.#replicaGroups = await splitReplicaGroups(this.#communicator, replicaColorings(layout), deadline);
+    this.#hasGroups = true;
+  }
+
+  async #settle(deadline: Deadline): Promise<void> {
+    const mine: Recollection = {
+      lastCommitted: this.#lastCommitted,
+      prepared: this.#prepared?.transferId ?? null,
+      sequence: this.#sequence,
+      hadGroups: this.#hasGroups,
+    };
+    const words = await this.#exchange.gather("rebuild", new TextEncoder().encode(JSON.stringify(mine)), deadline);
+    const all = words.map((bytes) => JSON.parse(new TextDecoder().decode(bytes)) as Recollection);
+    this.#sequence = Math.max(...all.map(({ sequence }) => sequence));
+    const prepared = this.#prepared;
+    if (prepared !== null && all.some(({ lastCommitted }) => lastCommitted === prepared.transferId)) {
+      this.#prepared = null;
+      this.#storage.install(prepared.samples);
+      this.#lastCommitted = prepared.transferId;
+    } else {
+      this.#dropPrepared();
+    }
+    this.#hasGroups = false;
+    if (all.every(({ hadGroups }) => hadGroups)) await this.#split(this.#layout!, deadline);
+  }
+
+  #dropPrepared(): void {
+    for (const sample of this.#prepared?.samples ?? []) releaseTensors(sample);
+    this.#prepared = null;
+  }
+
+  /** Runs a collective after those before it. */
+  #inTurn<T>(run: () => Promise<T>): Promise<T> {
+    this.#pending++;
+    const result = this.#queue.then(() => {
+      this.#mustBeOpen();
+      if (!this.#communicator.isOpen) {
+        throw new ClosedError(`the communicator of rank ${this.rank} was aborted: call rebuild`);
+      }
+      return run();
+    }).finally(() => this.#pending--);
+    this.#queue = result.catch(() => {});
+    return result;
+  }
+
+  /** Runs a collective that aborts the communicator when it cannot be brought to its end. */
+  async #orAbort<T>(what: string, run: () => Promise<T>): Promise<T> {
+    try {
+      return await run();
+    } catch (error) {
+      if (error instanceof LayoutError) throw error;
+      const facts = { phase: -1, outcome: this.#prepared === null ? "unchanged" : "unknown" } as const;
+      const lost = isRemoteError(error) ? this.#communicator.lostPeer() : null;
+      const outstanding = error instanceof WaitEndedError ? this.#communicator.awaitedPeers() : [];
+      this.#communicator.abort();
+      await this.#communicator.ended();
+      if (error instanceof WaitEndedError) {
+        throw new DeadlineError(`${what}: ${error.message}`, { ...facts, outstanding }, {
+          cause: error.cause ?? error,
+        });
+      }
+      if (isRemoteError(error)) {
+        const who = lost === null ? "a peer" : `rank ${lost}`;
+        throw new PeerLostError(`${what}: ${who} is gone`, { ...facts, rank: lost }, { cause: error });
+      }
+      throw error;
+    }
+  }
+
+  #mustBeOpen(): void {
+    if (this.#closed) throw new ClosedError("the data manager was disposed");
+  }
+
+  #mustBeIdle(what: string): void {
+    this.#mustBeOpen();
+    if (this.#pending > 0) throw new ManagerBusyError(`${what} was called in the middle of a transfer`);
+  }
+}

@@ -1,0 +1,505 @@
+/**
+ * One redistribution on one rank: agree, move, commit.
+ *
+ * **Agree.** The rank checks plan and meta, lowers its program, looks up what it sends, reserves its memory, and brings its verdict together with
+ * everyone's. Any refusal refuses for all, before the first byte.
+ * **Move.** The program runs; what arrives is prepared under the transfer's id, not yet visible.
+ * **Commit.** Everyone votes, and all install or none. A rank that voted and cannot learn the outcome keeps what it prepared.
+ *
+ * @module
+ */
+
+import { type Communicator, isRemoteError } from "../comm/communicator.ts";
+import { type DeviceRuntime, isOutOfMemory } from "../device/runtime.ts";
+import { aligned, type Region, type Slab, type SlabPool } from "../device/slab.ts";
+import { Event } from "../device/stream.ts";
+import {
+  DeadlineError,
+  type Outcome,
+  PeerLostError,
+  RedistributeRefusedError,
+  type Refusal,
+  SeqferryError,
+  VerificationError,
+} from "../errors.ts";
+import type { RedistribStep } from "../plan/step.ts";
+import { validatePlan } from "../plan/validate_plan.ts";
+import { SequenceSample } from "../sample/sequence_sample.ts";
+import { Catalogue } from "../transfer/catalogue.ts";
+import { DeviceTensor } from "../transfer/device_tensor.ts";
+import type { Exchange } from "../transfer/exchange.ts";
+import { lowerPlan } from "../transfer/lower.ts";
+import type { Program } from "../transfer/program.ts";
+import { referenceBytes } from "../transfer/reference_bytes.ts";
+import { peersOf, type ReplicaGroup, runProgram, runsOf } from "../transfer/run.ts";
+import { Deadline, WaitEndedError, type WaitOptions } from "../wait.ts";
+import { canonicalText, digestOf } from "./digest.ts";
+import { releaseTensors, type Storage } from "./storage.ts";
+import { digestsOfSent, mismatches } from "./verification.ts";
+
+/** Options of `redistribute`. */
+export interface RedistributeOptions extends WaitOptions {
+  /** Checks each (id, key) by a digest before anything is installed; false unless given. The same on all ranks. */
+  verify?: boolean;
+  /** Told after each phase; bytes are those sent and received on this rank. */
+  onProgress?: (done: { bytes: number; totalBytes: number; phase: number; phases: number }) => void;
+}
+
+/** What a redistribution did on this rank. */
+export interface RedistribReport {
+  /** The transfer's id, the same on all ranks. */
+  transferId: string;
+  /** How many phases the plan has. */
+  phases: number;
+  /** Bytes that left this rank. */
+  bytesSent: number;
+  /** Bytes that arrived at this rank. */
+  bytesReceived: number;
+  /** What the reference would have sent from this rank for the same plan, in bytes. */
+  referenceBytesSent: number;
+  /** What the reference would have received on this rank for the same plan, in bytes. */
+  referenceBytesReceived: number;
+  /** From the call's turn to the commit. */
+  seconds: number;
+  /** How many (id, key)s were installed on this rank. */
+  installed: number;
+}
+
+/** What arrived in a transfer whose outcome this rank does not know yet. */
+export interface Prepared {
+  /** The transfer's id. */
+  readonly transferId: string;
+  /** Samples of one id each, tensors on the device. */
+  readonly samples: readonly SequenceSample[];
+}
+
+/** What a manager lends to its transfers. */
+export interface TransferContext {
+  /** The world's communicator. */
+  readonly communicator: Communicator;
+  /** How ranks agree. */
+  readonly exchange: Exchange;
+  /** This rank's device. */
+  readonly device: DeviceRuntime;
+  /** What this rank holds. */
+  readonly storage: Storage;
+  /** Where memory comes from. */
+  readonly pool: SlabPool;
+  /** The replica groups with communicators of their own. */
+  readonly replicaGroups: readonly ReplicaGroup[];
+  /** The reference's gather groups, for comparison. */
+  readonly gatherGroups: readonly (readonly number[])[];
+  /** The number of the last transfer that this rank knows of. */
+  sequence: number;
+  /** The id of the last transfer that was committed here. */
+  lastCommitted: string;
+  /** Set when a vote's outcome could not be learnt. */
+  prepared: Prepared | null;
+}
+
+/** One rank's word in the agreement. */
+interface Verdict {
+  digest: string;
+  sequence: number;
+  refusals: Omit<Refusal, "rank">[];
+}
+
+/** One rank's word at commit. */
+interface Vote {
+  transferId: string;
+  objections: Omit<Refusal, "rank">[];
+}
+
+/** A program with its memory. */
+interface Reserved {
+  readonly catalogue: Catalogue;
+  readonly program: Program;
+  /** By item: where it lies, or will. */
+  readonly regions: ReadonlyMap<number, Region>;
+  readonly staging: Slab | null;
+  /** What will be installed. */
+  readonly incoming: readonly SequenceSample[];
+}
+
+/** How many refusals one rank spells out. */
+const MOST_REFUSALS = 256;
+
+/** Where a transfer is; told in errors. */
+interface Progress {
+  phase: number;
+  outcome: Outcome;
+  /** Peers that the operations of the present phase involve; null in an agreement. */
+  peers: readonly number[] | null;
+  /** Empty until agreed. */
+  transferId: string;
+}
+
+/** Runs one redistribution. Collective. After a failure that aborted the communicator, nothing of the transfer holds memory, unless the outcome is unknown. */
+export async function transfer(
+  context: TransferContext,
+  meta: SequenceSample,
+  plan: readonly RedistribStep[],
+  options: RedistributeOptions,
+): Promise<RedistribReport> {
+  const started = performance.now();
+  const deadline = new Deadline(options);
+  const verify = options.verify === true;
+  refuseToStart(deadline);
+
+  const { text, reserved, refusals } = prepare(context, meta, plan, verify);
+  const progress: Progress = { phase: -1, outcome: "unchanged", peers: null, transferId: "" };
+  try {
+    const digest = text === null ? "" : await digestOf(text);
+    const transferId = await agree(context, { digest, sequence: context.sequence, refusals }, deadline);
+    progress.transferId = transferId;
+    const { program, catalogue, incoming } = reserved!;
+    await move(context, reserved!, progress, deadline, options);
+    const objections = verify ? await verifyBytes(context, reserved!, deadline) : [];
+    const votes = await context.exchange.gather(
+      "the commit",
+      encode({ transferId, objections } satisfies Vote),
+      deadline,
+      () => progress.outcome = "unknown",
+    );
+    progress.outcome = "unchanged";
+    const against = collect(votes.map((bytes) => (decode(bytes) as Vote).objections));
+    if (against.length > 0) throw new VerificationError(against);
+    releaseStaging(reserved!);
+    context.storage.install(incoming);
+    context.lastCommitted = transferId;
+    const reference = referenceBytes(plan, catalogue, context.communicator.rank, context.gatherGroups);
+    return {
+      transferId,
+      phases: program.phases.length,
+      bytesSent: program.bytesSent,
+      bytesReceived: program.bytesReceived,
+      referenceBytesSent: reference.sent,
+      referenceBytesReceived: reference.received,
+      seconds: (performance.now() - started) / 1000,
+      installed: program.received.length,
+    };
+  } catch (error) {
+    if (error instanceof RedistributeRefusedError || error instanceof VerificationError) {
+      discard(reserved);
+      throw error;
+    }
+    throw await failed(context, reserved, error, progress);
+  }
+}
+
+/** Thrown before anything is asked of a peer, so that the communicator stays whole. */
+function refuseToStart(deadline: Deadline): void {
+  try {
+    deadline.check("the transfer");
+  } catch (error) {
+    if (!(error instanceof WaitEndedError)) throw error;
+    throw new DeadlineError(`the transfer was not begun: ${error.message}`, {
+      phase: -1,
+      outstanding: [],
+      outcome: "unchanged",
+    }, { cause: error.cause ?? error });
+  }
+}
+
+/** Everything that one rank can check and reserve for itself. Finds reasons to refuse; throws nothing. */
+function prepare(
+  context: TransferContext,
+  meta: SequenceSample,
+  plan: readonly RedistribStep[],
+  verify: boolean,
+): { text: string | null; reserved: Reserved | null; refusals: Omit<Refusal, "rank">[] } {
+  const { communicator } = context;
+  const { rank, worldSize } = communicator;
+  const groups = context.replicaGroups.map(({ members }) => members);
+  let text: string | null = null;
+  try {
+    if (!(meta instanceof SequenceSample)) throw new SeqferryError("meta is not a SequenceSample");
+    validatePlan(plan, { worldSize, meta });
+    text = canonicalText(meta, plan, groups, verify);
+    const catalogue = new Catalogue(meta);
+    const program = lowerPlan(plan, catalogue, rank, { worldSize, replicaGroups: groups });
+    const refusals = missingItems(context, meta, catalogue, program);
+    if (refusals.length > 0) return { text, reserved: null, refusals };
+    return { text, reserved: reserve(context, meta, catalogue, program), refusals: [] };
+  } catch (error) {
+    const reason = isOutOfMemory(error)
+      ? `there is not enough device memory: ${error.message}`
+      : error instanceof Error
+      ? error.message
+      : String(error);
+    return { text, reserved: null, refusals: [{ reason }] };
+  }
+}
+
+/** What the plan takes this rank to have, and it has not, or not as the meta says. */
+function missingItems(
+  context: TransferContext,
+  meta: SequenceSample,
+  catalogue: Catalogue,
+  program: Program,
+): Omit<Refusal, "rank">[] {
+  const refusals: Omit<Refusal, "rank">[] = [];
+  for (const item of program.required) {
+    const id = catalogue.idOf(item);
+    const { name: key, dtype, trailingShape } = catalogue.keyOf(item);
+    const reason = whyNot(context.storage.peek(id), id, key, {
+      dtype: `${dtype}`,
+      trailingShape: JSON.stringify(trailingShape),
+      seqlens: JSON.stringify(meta.seqlens[key]![catalogue.idIndex(id)!]),
+    });
+    if (reason === null) continue;
+    if (refusals.length === MOST_REFUSALS) {
+      refusals.push({ reason: `there are more than ${MOST_REFUSALS} reasons; the others are left out` });
+      break;
+    }
+    refusals.push({ reason, id, key });
+  }
+  return refusals;
+}
+
+function whyNot(
+  sample: SequenceSample | undefined,
+  id: string,
+  key: string,
+  expected: { dtype: string; trailingShape: string; seqlens: string },
+): string | null {
+  const what = `id ${JSON.stringify(id)}, key ${JSON.stringify(key)}`;
+  if (sample === undefined) return `${what}: the id is not stored here, and the plan sends it from here`;
+  if ((sample.data?.[key] ?? null) === null) {
+    return `${what}: there is no data under the key, and the plan sends it from here`;
+  }
+  const found = {
+    dtype: `${sample.dtypes[key]}`,
+    trailingShape: JSON.stringify(sample.trailingShapes[key]),
+    seqlens: JSON.stringify(sample.seqlens[key]![0]),
+  };
+  for (const field of ["dtype", "trailingShape", "seqlens"] as const) {
+    if (found[field] !== expected[field]) {
+      return `${what}: ${field} is ${found[field]} here and ${expected[field]} in the meta`;
+    }
+  }
+  return null;
+}
+
+/** Reserves memory for what arrives and for packing, and lays out what arrives. */
+function reserve(context: TransferContext, meta: SequenceSample, catalogue: Catalogue, program: Program): Reserved {
+  const { storage, pool, communicator } = context;
+  const { rank } = communicator;
+  const regions = new Map<number, Region>();
+  for (const item of program.required) {
+    regions.set(item, storage.tensor(catalogue.idOf(item), catalogue.keyOf(item).name)!.region);
+  }
+  const arriving = program.phases.flatMap(({ receives, broadcasts }) => [
+    ...receives,
+    ...broadcasts.filter(({ root }) => root !== rank),
+  ]);
+  let slab: Slab | null = null;
+  let staging: Slab | null = null;
+  try {
+    if (program.received.length > 0) {
+      slab = pool.allocate(arriving.reduce((total, { bytes }) => total + aligned(bytes), 0));
+      let messageStart = 0;
+      for (const { items, bytes } of arriving) {
+        let offset = messageStart;
+        for (const item of items) {
+          regions.set(item, slab.region(offset, catalogue.bytes[item]!));
+          offset += catalogue.bytes[item]!;
+        }
+        messageStart += aligned(bytes);
+      }
+      // Items without bytes travel in no message of their own.
+      for (const item of program.received) if (!regions.has(item)) regions.set(item, slab.region(0, 0));
+      slab.seal();
+    }
+    const regionOf = (item: number) => regions.get(item)!;
+    const packs = program.phases.some(({ sends, broadcasts }) =>
+      [...sends, ...broadcasts.filter(({ root }) => root === rank)].some(({ items }) =>
+        runsOf(items, regionOf).length > 1
+      )
+    );
+    if (packs) staging = pool.allocate(program.stagingBytes);
+    return { catalogue, program, regions, staging, incoming: incomingSamples(meta, catalogue, program, regions) };
+  } catch (error) {
+    staging?.seal();
+    for (const item of program.received) regions.get(item)?.release();
+    slab?.seal();
+    throw error;
+  }
+}
+
+/** The samples that will be installed: one for each id, with the keys received and the meta's metadata. */
+function incomingSamples(
+  meta: SequenceSample,
+  catalogue: Catalogue,
+  program: Program,
+  regions: ReadonlyMap<number, Region>,
+): SequenceSample[] {
+  const itemsOf = new Map<number, number[]>();
+  for (const item of program.received) {
+    const idIndex = item % catalogue.ids.length;
+    const items = itemsOf.get(idIndex);
+    if (items === undefined) itemsOf.set(idIndex, [item]);
+    else items.push(item);
+  }
+  const metadataNames = Object.keys(meta.metadata);
+  return [...itemsOf].map(([idIndex, items]) => {
+    const keys = items.map((item) => catalogue.keyOf(item));
+    return new SequenceSample({
+      ids: [catalogue.ids[idIndex]!],
+      keys: keys.map(({ name }) => name),
+      dtypes: Object.fromEntries(keys.map(({ name, dtype }) => [name, dtype])),
+      trailingShapes: Object.fromEntries(keys.map(({ name, trailingShape }) => [name, trailingShape])),
+      seqlens: Object.fromEntries(keys.map(({ name }) => [name, [meta.seqlens[name]![idIndex]!]])),
+      data: Object.fromEntries(items.map((item, i) => {
+        const { dtype, shape } = catalogue.tensorOf(item);
+        return [keys[i]!.name, new DeviceTensor(regions.get(item)!, dtype, shape)];
+      })),
+      metadata: Object.fromEntries(metadataNames.map((name) => [name, [meta.metadata[name]![idIndex]]])),
+    });
+  });
+}
+
+/** Brings the verdicts together; returns the transfer's id, or throws all ranks' refusals. */
+async function agree(context: TransferContext, verdict: Verdict, deadline: Deadline): Promise<string> {
+  const words = await context.exchange.gather("the agreement", encode(verdict), deadline);
+  const verdicts = words.map((bytes) => decode(bytes) as Verdict);
+  context.sequence = Math.max(...verdicts.map(({ sequence }) => sequence)) + 1;
+  const refusals = collect(verdicts.map((each) => each.refusals));
+  // Where plans differ, the ranks in the minority are named; of equal parties the one with the lowest rank is the standard.
+  const parties = new Map<string, number>();
+  for (const { digest } of verdicts) if (digest !== "") parties.set(digest, (parties.get(digest) ?? 0) + 1);
+  if (parties.size > 1) {
+    const [standard] = [...parties].sort((a, b) => b[1] - a[1])[0]!;
+    const example = verdicts.findIndex(({ digest }) => digest === standard);
+    verdicts.forEach(({ digest }, rank) => {
+      if (digest === "" || digest === standard) return;
+      refusals.push({
+        rank,
+        reason: `its plan, meta, replica groups or verify option differ from those of rank ${example}`,
+      });
+    });
+  }
+  if (refusals.length > 0) throw new RedistributeRefusedError(refusals.sort((a, b) => a.rank - b.rank));
+  return `${verdicts[0]!.digest.slice(0, 16)}-${context.sequence}`;
+}
+
+async function move(
+  context: TransferContext,
+  { program, catalogue, regions, staging }: Reserved,
+  progress: Progress,
+  deadline: Deadline,
+  options: RedistributeOptions,
+): Promise<void> {
+  const { communicator, replicaGroups, device } = context;
+  // Uploads and compaction run on another stream; what they wrote is there before the first byte leaves.
+  using written = new Event(device);
+  written.record(device.copier.stream);
+  communicator.stream.waitFor(written);
+  const totalBytes = program.bytesSent + program.bytesReceived;
+  let bytes = 0;
+  await runProgram(program, {
+    communicator,
+    replicaGroups,
+    catalogue,
+    regionOf: (item) => regions.get(item)!,
+    staging: staging?.address ?? 0n,
+    deadline,
+    onPhase: (number, done) => {
+      const phase = program.phases[number]!;
+      progress.phase = number;
+      progress.peers = peersOf(phase, replicaGroups, communicator.rank);
+      if (!done) return;
+      for (const message of [...phase.sends, ...phase.receives, ...phase.broadcasts]) bytes += message.bytes;
+      options.onProgress?.({ bytes, totalBytes, phase: number, phases: program.phases.length });
+    },
+  });
+  progress.phase = -1;
+  progress.peers = null;
+}
+
+/** Compares what arrived with what its senders had. */
+async function verifyBytes(
+  context: TransferContext,
+  reserved: Reserved,
+  deadline: Deadline,
+): Promise<Omit<Refusal, "rank">[]> {
+  const { program, catalogue, regions } = reserved;
+  const regionOf = (item: number) => regions.get(item)!;
+  const mine = await digestsOfSent(program, regionOf, deadline);
+  const all = await context.exchange.gather("the verification", mine, deadline);
+  return (await mismatches(program, context.replicaGroups, all, regionOf, deadline)).map((item) => {
+    const id = catalogue.idOf(item);
+    const key = catalogue.keyOf(item).name;
+    return {
+      reason: `id ${JSON.stringify(id)}, key ${
+        JSON.stringify(key)
+      }: the bytes that arrived are not those that were sent`,
+      id,
+      key,
+    };
+  });
+}
+
+/** Ends a transfer that failed: who is missing, abort, memory, and the error to raise. */
+async function failed(
+  context: TransferContext,
+  reserved: Reserved | null,
+  error: unknown,
+  { phase, outcome, peers, transferId }: Progress,
+): Promise<unknown> {
+  const { communicator, exchange } = context;
+  const where = peers === null ? (outcome === "unknown" ? "the commit" : "an agreement") : `phase ${phase}`;
+  const lost = isRemoteError(error) ? communicator.lostPeer() : null;
+  let outstanding: readonly number[] = [];
+  if (error instanceof WaitEndedError) {
+    outstanding = peers === null
+      ? await exchange.missing(new Deadline({ timeoutMs: 1000 })).catch(() => communicator.awaitedPeers())
+      : communicator.awaitedPeers(peers);
+  }
+  communicator.abort();
+  await communicator.ended();
+  if (outcome === "unknown" && reserved !== null) {
+    releaseStaging(reserved);
+    context.prepared = { transferId, samples: reserved.incoming };
+  } else {
+    discard(reserved);
+  }
+  if (error instanceof WaitEndedError) {
+    const who = outstanding.length === 0 ? "" : `; outstanding: rank ${outstanding.join(", rank ")}`;
+    return new DeadlineError(
+      `the transfer ended in ${where}: ${error.message}${who}; storage: ${outcome}`,
+      { phase, outstanding, outcome },
+      { cause: error.cause ?? error },
+    );
+  }
+  if (isRemoteError(error)) {
+    return new PeerLostError(
+      `the transfer ended in ${where}: ${lost === null ? "a peer" : `rank ${lost}`} is gone; storage: ${outcome}`,
+      { rank: lost, phase, outcome },
+      { cause: error },
+    );
+  }
+  return error;
+}
+
+function discard(reserved: Reserved | null): void {
+  if (reserved === null) return;
+  releaseStaging(reserved);
+  for (const sample of reserved.incoming) releaseTensors(sample);
+}
+
+function releaseStaging({ staging }: Reserved): void {
+  staging?.seal();
+}
+
+function collect(perRank: readonly (readonly Omit<Refusal, "rank">[])[]): Refusal[] {
+  return perRank.flatMap((refusals, rank) => refusals.map((refusal) => ({ rank, ...refusal })));
+}
+
+function encode(value: unknown): Uint8Array {
+  return new TextEncoder().encode(JSON.stringify(value));
+}
+
+function decode(bytes: Uint8Array): unknown {
+  return JSON.parse(new TextDecoder().decode(bytes));
+}

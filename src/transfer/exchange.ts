@@ -1,0 +1,146 @@
+/**
+ * The small collective by which ranks agree: each brings a few bytes, all get everyone's.
+ *
+ * Bytes travel in fixed slots whose memory was reserved beforehand, so that nothing is allocated while a group is outstanding. Where a rank brings more
+ * than a slot holds, all see so in the first round, and a second one with larger slots follows.
+ *
+ * @module
+ */
+
+import type { Communicator } from "../comm/communicator.ts";
+import { PinnedBuffer } from "../device/pinned_buffer.ts";
+import { type DeviceRuntime, deviceRuntime } from "../device/runtime.ts";
+import { Slab } from "../device/slab.ts";
+import { type Deadline, nextTurn, pollUntil } from "../wait.ts";
+
+/** Bytes of one rank's slot, with its header. */
+const SLOT_BYTES = 1024;
+/** Round number and length, both u32, little-endian. */
+const HEADER_BYTES = 8;
+
+interface Slots {
+  readonly slotBytes: number;
+  readonly memory: Slab;
+  readonly pinned: PinnedBuffer;
+}
+
+/** The exchange of one communicator. Collective: all ranks make the same calls in the same order. */
+export class Exchange implements Disposable {
+  readonly #communicator: Communicator;
+  readonly #device: DeviceRuntime;
+  readonly #slots: Slots;
+  #extra: Slots | undefined;
+  #round = 0;
+
+  /** Reserves the slots. */
+  constructor(communicator: Communicator) {
+    this.#communicator = communicator;
+    this.#device = deviceRuntime(communicator.runtime);
+    this.#slots = this.#reserve(SLOT_BYTES);
+  }
+
+  /**
+   * Brings `payload` to all ranks and returns everyone's, in the order of ranks.
+   *
+   * @param what Named in errors.
+   * @param enqueued Called as soon as this rank's bytes may be on their way: from then on peers can have them.
+   */
+  async gather(
+    what: string,
+    payload: Uint8Array,
+    deadline: Deadline,
+    enqueued: () => void = () => {},
+  ): Promise<Uint8Array[]> {
+    const first = await this.#run(what, this.#slots, payload, deadline, enqueued);
+    const longest = Math.max(...first.map(({ length }) => length));
+    if (longest <= SLOT_BYTES - HEADER_BYTES) return first.map(({ inline }) => inline);
+    this.#extra = this.#reserve(aligned(HEADER_BYTES + longest));
+    try {
+      return (await this.#run(what, this.#extra, payload, deadline, enqueued)).map(({ inline }) => inline);
+    } finally {
+      // After a failure the library may still write there: then the memory goes when the communicator has.
+      if (this.#communicator.isOpen) this.#releaseExtra();
+    }
+  }
+
+  /** The ranks whose bytes of the round under way have not come; after an abort too, as long as this object is not disposed. */
+  async missing(deadline: Deadline): Promise<number[]> {
+    const { memory, slotBytes } = this.#extra ?? this.#slots;
+    const { worldSize } = this.#communicator;
+    const from = memory.address + BigInt(slotBytes);
+    const bytes = await this.#device.copier.read(from, worldSize * slotBytes, deadline);
+    const view = new DataView(bytes.buffer);
+    return Array.from({ length: worldSize }, (_, rank) => rank).filter((rank) =>
+      view.getUint32(rank * slotBytes, true) !== this.#round
+    );
+  }
+
+  async #run(
+    what: string,
+    slots: Slots,
+    payload: Uint8Array,
+    deadline: Deadline,
+    enqueued: () => void,
+  ): Promise<{ length: number; inline: Uint8Array }[]> {
+    const { slotBytes, memory, pinned } = slots;
+    const { stream, worldSize } = this.#communicator;
+    this.#round++;
+    const out = pinned.bytes.subarray(0, slotBytes);
+    const header = new DataView(out.buffer, out.byteOffset, HEADER_BYTES);
+    header.setUint32(0, this.#round, true);
+    header.setUint32(4, payload.byteLength, true);
+    out.set(payload.subarray(0, slotBytes - HEADER_BYTES), HEADER_BYTES);
+    stream.copyFromHost(memory.address, out);
+    const received = memory.address + BigInt(slotBytes);
+    const issuing = this.#communicator.group(
+      what,
+      (calls) => calls.allGather(memory.address, received, slotBytes),
+      deadline,
+    );
+    enqueued();
+    const group = await issuing;
+    const back = pinned.bytes.subarray(slotBytes, slotBytes + worldSize * slotBytes);
+    stream.copyToHost(back, received);
+    await pollUntil(what, () => group.isDone(), deadline);
+    while (!stream.isIdle()) await nextTurn();
+    const view = new DataView(back.buffer, back.byteOffset, back.byteLength);
+    return Array.from({ length: worldSize }, (_, rank) => {
+      const start = rank * slotBytes;
+      const length = view.getUint32(start + 4, true);
+      return { length, inline: back.slice(start + HEADER_BYTES, start + Math.min(slotBytes, HEADER_BYTES + length)) };
+    });
+  }
+
+  #reserve(slotBytes: number): Slots {
+    const byteLength = slotBytes * (this.#communicator.worldSize + 1);
+    const memory = new Slab(this.#device, byteLength);
+    try {
+      const pinned = new PinnedBuffer(this.#device, byteLength);
+      return { slotBytes, memory, pinned };
+    } catch (error) {
+      memory.seal();
+      throw error;
+    }
+  }
+
+  #releaseExtra(): void {
+    if (this.#extra === undefined) return;
+    release(this.#extra);
+    this.#extra = undefined;
+  }
+
+  /** Frees the slots. The communicator must have ended, or have nothing outstanding. */
+  [Symbol.dispose](): void {
+    this.#releaseExtra();
+    release(this.#slots);
+  }
+}
+
+function release({ memory, pinned }: Slots): void {
+  pinned[Symbol.dispose]();
+  memory.seal();
+}
+
+function aligned(byteLength: number): number {
+  return Math.ceil(byteLength / 16) * 16;
+}
