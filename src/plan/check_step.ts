@@ -1,0 +1,142 @@
+/**
+ * What a step has to look like, whatever it is about.
+ *
+ * @module
+ */
+
+import { PlanError } from "../errors.ts";
+import { show } from "../show.ts";
+
+/** The six fields of a step in the reference's spelling, not yet known to hold what they should. */
+export interface RawStep {
+  /** The kind of step. */
+  readonly comm_type: unknown;
+  /** A rank, or null for an exchange. */
+  readonly root: unknown;
+  /** A list of ranks, or null for a scatter. */
+  readonly srcs: unknown;
+  /** A list of ranks, a list of such lists for an exchange, or null for a gather. */
+  readonly dsts: unknown;
+  /** A list of ids for a bcast, otherwise a list of such lists. */
+  readonly ids: unknown;
+  /** A list of keys. */
+  readonly keys: unknown;
+}
+
+/** The names of the fields, in the order in which they are written. */
+export const STEP_FIELDS: readonly (keyof RawStep)[] = ["comm_type", "root", "srcs", "dsts", "ids", "keys"];
+
+/**
+ * Refuses a step that is malformed in itself: wrong types, ranks that are no whole numbers from 0 up, lists that do not go together,
+ * something named twice in one list, no keys.
+ *
+ * @param step Its fields.
+ * @param place Where it stands, for the error: `plan[3]`.
+ * @throws {PlanError} that names the place: `plan[3].dsts[1]`.
+ */
+export function checkStep(step: RawStep, place: string): void {
+  switch (step.comm_type) {
+    case "bcast": {
+      requireRank(step.root, `${place}.root`);
+      const srcs = requireRanks(step.srcs, `${place}.srcs`, true);
+      if (srcs.length !== 1 || srcs[0] !== step.root) {
+        fail(`${place}.srcs`, `the sources of a bcast are its root alone, [${step.root}], not ${show(srcs)}`);
+      }
+      requireRanks(step.dsts, `${place}.dsts`, true);
+      requireNames(step.ids, `${place}.ids`, "id");
+      break;
+    }
+    case "gather": {
+      requireRank(step.root, `${place}.root`);
+      const srcs = requireRanks(step.srcs, `${place}.srcs`, true);
+      requireNull(step.dsts, `${place}.dsts`, "a gather has no dsts");
+      requireIdsFor(step.ids, srcs, place, "srcs");
+      break;
+    }
+    case "scatter": {
+      requireRank(step.root, `${place}.root`);
+      requireNull(step.srcs, `${place}.srcs`, "a scatter has no srcs");
+      const dsts = requireRanks(step.dsts, `${place}.dsts`, true);
+      requireIdsFor(step.ids, dsts, place, "dsts");
+      break;
+    }
+    case "exchange": {
+      requireNull(step.root, `${place}.root`, "an exchange has no root");
+      const srcs = requireRanks(step.srcs, `${place}.srcs`, false);
+      const dsts = requireList(step.dsts, `${place}.dsts`);
+      if (dsts.length !== srcs.length) {
+        fail(`${place}.dsts`, `there is one list for each of ${srcs.length} srcs, not ${dsts.length}`);
+      }
+      dsts.forEach((ranks, i) => requireRanks(ranks, `${place}.dsts[${i}]`, true));
+      requireIdsFor(step.ids, srcs, place, "srcs");
+      break;
+    }
+    default:
+      fail(
+        `${place}.comm_type`,
+        `it is "bcast", "gather", "scatter" or "exchange", not ${show(step.comm_type)}`,
+      );
+  }
+  const keys = requireNames(step.keys, `${place}.keys`, "key");
+  if (keys.length === 0) fail(`${place}.keys`, "a step moves at least one key");
+}
+
+/**
+ * Whether `value` is a rank at all.
+ *
+ * @param value Anything.
+ * @returns Whether it is a whole number from 0 up.
+ */
+export function isRank(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
+}
+
+function requireRank(value: unknown, place: string): void {
+  if (!isRank(value)) fail(place, `a rank is a whole number from 0 up, not ${show(value)}`);
+}
+
+function requireRanks(value: unknown, place: string, once: boolean): number[] {
+  const ranks = requireList(value, place);
+  for (let i = 0; i < ranks.length; i++) if (!isRank(ranks[i])) requireRank(ranks[i], `${place}[${i}]`);
+  if (once) requireOnce(ranks, place, "rank");
+  return ranks as number[];
+}
+
+function requireNames(value: unknown, place: string, what: "id" | "key"): string[] {
+  const names = requireList(value, place);
+  for (let i = 0; i < names.length; i++) {
+    if (typeof names[i] !== "string") {
+      fail(`${place}[${i}]`, `${what === "id" ? "an id" : "a key"} is a string, not ${show(names[i])}`);
+    }
+  }
+  requireOnce(names, place, what);
+  return names as string[];
+}
+
+function requireIdsFor(value: unknown, ranks: readonly number[], place: string, side: "srcs" | "dsts"): void {
+  const lists = requireList(value, `${place}.ids`);
+  if (lists.length !== ranks.length) {
+    fail(`${place}.ids`, `there is one list for each of ${ranks.length} ${side}, not ${lists.length}`);
+  }
+  for (let i = 0; i < lists.length; i++) requireNames(lists[i], `${place}.ids[${i}]`, "id");
+}
+
+function requireList(value: unknown, place: string): unknown[] {
+  if (!Array.isArray(value)) fail(place, `it is a list, not ${show(value)}`);
+  return value;
+}
+
+function requireNull(value: unknown, place: string, why: string): void {
+  if (value !== null) fail(place, `${why}: it is null, not ${show(value)}`);
+}
+
+function requireOnce(list: readonly unknown[], place: string, what: string): void {
+  if (list.length < 2 || new Set(list).size === list.length) return;
+  const seen = new Set<unknown>();
+  const again = list.findIndex((item) => seen.has(item) || !seen.add(item));
+  fail(`${place}[${again}]`, `${what} ${show(list[again])} is named twice`);
+}
+
+function fail(place: string, why: string): never {
+  throw new PlanError(`${place}: ${why}`, { place });
+}
