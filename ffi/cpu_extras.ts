@@ -22,7 +22,7 @@ export const cpuExtraSymbols = {
   // void seqferryCpuAccounts(uint64_t *out, size_t n)
   seqferryCpuAccounts: {
     parameters: [
-      "buffer", // uint64_t *out: BigUint64Array(n), in the order of CPU_ACCOUNTS
+      "buffer", // uint64_t *out: BigUint64Array(n), in the order of cpuAccountNames
       "usize", // size_t n
     ],
     result: "void",
@@ -65,3 +65,55 @@ export const cpuExtraSymbols = {
 
 /** The stand-in's own functions, callable. */
 export type CpuExtraSymbols = Deno.DynamicLibrary<typeof cpuExtraSymbols>["symbols"];
+
+/** What the stand-in counts, in the order of `enum account` in `cpu/accounts.h`; all of it is this process's. */
+export const cpuAccountNames = [
+  /** Device allocations not yet freed. */
+  "liveAllocations",
+  /** Their bytes, each rounded up to 512. */
+  "liveBytes",
+  /** The most that liveBytes ever was. */
+  "peakBytes",
+  /** Host bytes allocated or registered as pinned. */
+  "pinnedBytes",
+  /** Streams created and not destroyed. */
+  "liveStreams",
+  /** Events created and not destroyed. */
+  "liveEvents",
+  /** Communicators neither destroyed nor aborted. */
+  "liveCommunicators",
+  /** Bytes that receives copied from their senders. */
+  "peerBytes",
+  /** Sends completed. */
+  "sends",
+  /** Receives completed. */
+  "receives",
+  /** Collectives completed. */
+  "collectives",
+  /** Calls refused because they break a rule of the device or of NCCL. */
+  "violations",
+  /** Bytes that collectives copied from their peers. */
+  "collectiveBytes",
+  /** Groups enqueued and not complete, one for each communicator in them. */
+  "outstandingGroups",
+] as const;
+
+/** The name of an account. */
+export type CpuAccountName = typeof cpuAccountNames[number];
+
+/** The stand-in's accounts of this moment. */
+export function readCpuAccounts(symbols: Pick<CpuExtraSymbols, "seqferryCpuAccounts">): Record<CpuAccountName, number> {
+  const values = new BigUint64Array(cpuAccountNames.length);
+  symbols.seqferryCpuAccounts(values, BigInt(values.length));
+  return Object.fromEntries(cpuAccountNames.map((name, slot) => [name, Number(values[slot])])) as Record<
+    CpuAccountName,
+    number
+  >;
+}
+
+/** How often a C function was called in this process; undefined for one that the stand-in does not count. */
+export function cpuCallCount(symbols: Pick<CpuExtraSymbols, "seqferryCpuCallCount">, name: string): number | undefined {
+  const count = new BigUint64Array(1);
+  const code = symbols.seqferryCpuCallCount(new TextEncoder().encode(`${name}\0`), count);
+  return code === 0 ? Number(count[0]) : undefined;
+}
