@@ -12,14 +12,24 @@ import { scheduleTransfers, type SourceQueue, type Transfer } from "./schedule_t
 import type { RedistribStep } from "./step.ts";
 import { type GlobalStorageTracker, includesRank } from "./storage_tracker.ts";
 
+/** Ranks that receive together. */
+interface DstSet {
+  /** The set's number among all. */
+  readonly index: number;
+  /** By source, then by the key's index, the transfer that goes from there to these ranks. */
+  readonly transfersFrom: Map<number, (Transfer | undefined)[]>;
+}
+
 /** What the choice of a source depends on, worked out once for all ids with the same holders and the same ranks that want them. */
 interface Choice {
-  /** The ranks that are to receive, ascending; empty when all have it. */
-  readonly dsts: readonly number[];
-  /** The number of that set of ranks among all such sets. */
-  readonly dstsIndex: number;
-  /** The holders that share their node with the most of `dsts`, ascending. */
+  /** The number of ranks that are to receive; 0 when all have it. */
+  readonly dstCount: number;
+  /** The holders that share their node with the most of those ranks, ascending. */
   readonly nearest: readonly number[];
+  /** For each of `nearest`, its transfers to those ranks by the key's index. */
+  readonly transfersFrom: readonly (Transfer | undefined)[][];
+  /** The number of that set of ranks. */
+  readonly dstSet: number;
 }
 
 /**
@@ -42,50 +52,56 @@ export function planBcast(
   const chooser = new SourceChooser(demand, gpusPerNode);
   const distinctKeys = [...new Set(keys)];
   const load = new Float64Array(tracker.worldSize);
-  const queues = new Map<number, SourceQueue & { byDsts: Map<number, Transfer> }>();
+  const queues = new Map<number, SourceQueue>();
   for (const [i, id] of demand.ids.entries()) {
     const holdings = tracker.holdingsOf(id);
-    let before: { holders: readonly number[]; choice: Choice } | undefined;
+    let holdersBefore: readonly number[] | undefined;
+    let choice: Choice | undefined;
     for (const [k, key] of distinctKeys.entries()) {
       const holders = holdings?.get(key)?.holders;
       if (holders === undefined) throw new PlanError(`no rank holds key ${show(key)} of id ${show(id)}`, { id, key });
       // The keys of one id nearly always have the same holders.
-      const choice: Choice = before !== undefined && sameRanks(before.holders, holders)
-        ? before.choice
-        : chooser.choose(demand.classOf[i]!, holders);
-      before = { holders, choice };
-      if (choice.dsts.length === 0) continue;
-      let src = choice.nearest[0]!;
-      for (const rank of choice.nearest) if (load[rank]! < load[src]!) src = rank;
-      load[src]! += choice.dsts.length;
-      const queueIndex = src * distinctKeys.length + k;
-      let queue = queues.get(queueIndex);
-      if (queue === undefined) queues.set(queueIndex, queue = { src, key, transfers: [], byDsts: new Map() });
-      let transfer = queue.byDsts.get(choice.dstsIndex);
+      if (choice === undefined || !sameRanks(holdersBefore!, holders)) {
+        choice = chooser.choose(demand.classOf[i]!, holders);
+      }
+      holdersBefore = holders;
+      if (choice.dstCount === 0) continue;
+      const { nearest } = choice;
+      let chosen = 0;
+      for (let n = 1; n < nearest.length; n++) if (load[nearest[n]!]! < load[nearest[chosen]!]!) chosen = n;
+      const src = nearest[chosen]!;
+      load[src]! += choice.dstCount;
+      let transfer = choice.transfersFrom[chosen]![k];
       if (transfer === undefined) {
-        queue.byDsts.set(choice.dstsIndex, transfer = { dsts: choice.dsts, ids: [] });
-        queue.transfers.push(transfer);
+        choice.transfersFrom[chosen]![k] = transfer = { dstSet: choice.dstSet, ids: [] };
+        const queueIndex = src * distinctKeys.length + k;
+        const queue = queues.get(queueIndex);
+        if (queue === undefined) queues.set(queueIndex, { src, key, transfers: [transfer] });
+        else queue.transfers.push(transfer);
       }
       transfer.ids.push(id);
     }
   }
-  return scheduleTransfers([...queues.values()], tracker.worldSize).map(({ src, key, transfer }) => ({
+  const { dstSets } = chooser;
+  return scheduleTransfers([...queues.values()], dstSets, tracker.worldSize).map(({ src, key, transfer }) => ({
     commType: "bcast",
     root: src,
     srcs: [src],
-    dsts: [...transfer.dsts],
+    dsts: dstSets[transfer.dstSet]!.slice(),
     ids: transfer.ids,
     keys: [key],
   }));
 }
 
 class SourceChooser {
+  /** All sets of ranks that receive together, by number. */
+  readonly dstSets: (readonly number[])[] = [];
   readonly #demand: Demand;
   readonly #gpusPerNode: number;
   /** By class and holders. */
-  readonly #choices = new Map<number, Map<string, Choice>>();
-  /** Numbers of sets of destinations. */
-  readonly #dstsIndices = new Map<string, number>();
+  readonly #choices: (Map<string | number, Choice> | undefined)[] = [];
+  /** By their ranks. */
+  readonly #dstSetsByRanks = new Map<string, DstSet>();
 
   constructor(demand: Demand, gpusPerNode: number) {
     this.#demand = demand;
@@ -93,9 +109,8 @@ class SourceChooser {
   }
 
   choose(wantedClass: number, holders: readonly number[]): Choice {
-    let byHolders = this.#choices.get(wantedClass);
-    if (byHolders === undefined) this.#choices.set(wantedClass, byHolders = new Map());
-    const name = holders.length === 1 ? String(holders[0]) : holders.join();
+    const byHolders = this.#choices[wantedClass] ??= new Map<string | number, Choice>();
+    const name = holders.length === 1 ? holders[0]! : holders.join();
     let choice = byHolders.get(name);
     if (choice === undefined) {
       byHolders.set(name, choice = this.#workOut(this.#demand.wantedBy[wantedClass]!, holders));
@@ -105,6 +120,27 @@ class SourceChooser {
 
   #workOut(wantedBy: readonly number[], holders: readonly number[]): Choice {
     const dsts = wantedBy.filter((rank) => !includesRank(holders, rank));
+    const dstSet = this.#dstSet(dsts);
+    const nearest = holders.length === 1 ? holders : this.#nearest(holders, dsts);
+    const transfersFrom = nearest.map((rank) => {
+      let byKey = dstSet.transfersFrom.get(rank);
+      if (byKey === undefined) dstSet.transfersFrom.set(rank, byKey = []);
+      return byKey;
+    });
+    return { dstCount: dsts.length, nearest, transfersFrom, dstSet: dstSet.index };
+  }
+
+  #dstSet(dsts: readonly number[]): DstSet {
+    const name = dsts.join();
+    let set = this.#dstSetsByRanks.get(name);
+    if (set === undefined) {
+      this.#dstSetsByRanks.set(name, set = { index: this.dstSets.push(dsts) - 1, transfersFrom: new Map() });
+    }
+    return set;
+  }
+
+  /** Those of `holders` that share their node with the most of `dsts`. */
+  #nearest(holders: readonly number[], dsts: readonly number[]): number[] {
     const onNode = new Map<number, number>();
     for (const rank of dsts) {
       const node = this.#nodeOf(rank);
@@ -112,10 +148,7 @@ class SourceChooser {
     }
     const neighbours = holders.map((rank) => onNode.get(this.#nodeOf(rank)) ?? 0);
     const most = neighbours.reduce((a, b) => Math.max(a, b));
-    const name = dsts.join();
-    let dstsIndex = this.#dstsIndices.get(name);
-    if (dstsIndex === undefined) this.#dstsIndices.set(name, dstsIndex = this.#dstsIndices.size);
-    return { dsts, dstsIndex, nearest: holders.filter((_, i) => neighbours[i] === most) };
+    return holders.filter((_, i) => neighbours[i] === most);
   }
 
   #nodeOf(rank: number): number {

@@ -95,13 +95,12 @@ function whatOwnersHold(
 
 /** For each destination the ids that it wants. */
 function idsByDestination(demand: Demand): string[][] {
-  const lists = new Map(demand.destinations.map((rank): [number, string[]] => [rank, []]));
-  // By class, the lists that its ids go to.
-  const listsOf = demand.wantedBy.map((ranks) => ranks?.map((rank) => lists.get(rank)!));
+  const byGroup: string[][] = [];
+  for (const group of demand.groupOf) byGroup[group] ??= [];
   for (const [i, id] of demand.ids.entries()) {
-    for (const list of listsOf[demand.classOf[i]!]!) list.push(id);
+    for (const group of demand.groupsOf[demand.classOf[i]!]!) byGroup[group]!.push(id);
   }
-  return [...lists.values()];
+  return demand.groupOf.map((group) => byGroup[group]!.slice());
 }
 
 function sameList(a: readonly unknown[], b: readonly unknown[]): boolean {
