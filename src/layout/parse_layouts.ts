@@ -34,10 +34,11 @@ const LAYOUT = /^([^@=]*)(?:@([^=]*))?=(.*)$/;
  *
  * @example Two models
  * ```ts
- * import { parseLayouts } from "./parse_layouts.ts";
+ * import { parseLayouts, type ParseLayoutsOptions } from "./parse_layouts.ts";
  *
- * const layout = parseLayouts("actor=pp1,dp4,tp1 critic@4=pp2,dp1,tp2");
- * console.assert(layout.worldSize === 8);
+ * const options: ParseLayoutsOptions = { worldSize: 16 };
+ * const layout = parseLayouts("actor=pp1,dp4,tp1 critic@4=pp2,dp1,tp2", options);
+ * console.assert(layout.worldSize === 16);
  * console.assert(layout.dpHeads("critic/0").join() === "6");
  * ```
  */
