@@ -90,7 +90,19 @@ export class LayoutError extends SeqferryError {
 }
 
 /** A sample that is not valid, or an operation on samples that cannot be done. */
-export class SampleError extends SeqferryError {}
+export class SampleError extends SeqferryError {
+  /** What is wrong, as a path: `seqlens.rewards[3][0]`, `data.values`, `header.values.shape`; undefined where no one field is to blame. */
+  readonly field: string | undefined;
+  /** The value found there. */
+  readonly value: unknown;
+
+  /** Takes the sentence, and beside it the field and its value. */
+  constructor(message: string, options: ErrorOptions & { field?: string; value?: unknown } = {}) {
+    super(message, options);
+    this.field = options.field;
+    this.value = options.value;
+  }
+}
 
 /** A plan that is not valid, or that cannot be derived. Fields that the error is not about are undefined. */
 export class PlanError extends SeqferryError {

@@ -1,0 +1,108 @@
+/**
+ * How long the fields of a reinforcement-learning batch are, by their names.
+ *
+ * The names are those of AReaL's data API: the main length is that of the prompt and response together, in tokens.
+ *
+ * @module
+ */
+
+import { SampleError } from "../errors.ts";
+import { show } from "../show.ts";
+import { entryOf } from "./path.ts";
+
+/** One value for each sequence. */
+const PER_SEQUENCE = [
+  "seq_no_eos_mask",
+  "greedy_seq_no_eos_mask",
+  "loss_mask",
+  "rewards",
+  "greedy_rewards",
+  "base_scores",
+  "task_ids",
+];
+
+/** One value for each token. */
+const PER_TOKEN = [
+  "input_ids",
+  "packed_seq",
+  "seq",
+  "packed_logits_mask",
+  "logits_mask",
+  "prompt_mask",
+  "greedy_prompt_mask",
+  "packed_input_ids",
+  "greedy_packed_input_ids",
+  "values",
+  "packed_prompts",
+];
+
+/** One value for each token but the first: what is known of a token given those before it. */
+const PER_TRANSITION = [
+  "packed_logprobs",
+  "prox_logp",
+  "logprobs",
+  "packed_ref_logprobs",
+  "ref_logprobs",
+  "old_logp",
+  "ref_logp",
+  "advantages",
+  "ppo_loss_mask",
+  "kl_rewards",
+  "returns",
+];
+
+const RULES: ReadonlyMap<string, (mainLength: number) => number> = new Map([
+  ...PER_SEQUENCE.map((key) => [key, () => 1] as const),
+  ...PER_TOKEN.map((key) => [key, (mainLength: number) => mainLength] as const),
+  ...PER_TRANSITION.map((key) => [key, (mainLength: number) => mainLength - 1] as const),
+]);
+
+/**
+ * The lengths under one key.
+ *
+ * @param key The name of the field.
+ * @param mainLengths Per id the length of its one sequence, in tokens.
+ * @returns Per id the length of its one sequence under the key.
+ * @throws {SampleError} for a key that has no rule, and for an empty sequence under a key that is one shorter.
+ */
+export function defaultLengths(key: string, mainLengths: readonly number[]): number[][] {
+  const rule = RULES.get(key);
+  if (rule === undefined) {
+    throw new SampleError(
+      `the lengths of the key ${show(key)} do not follow from its name: construct the sample with its seqlens`,
+      { field: entryOf("data", key), value: key },
+    );
+  }
+  return mainLengths.map((mainLength, i) => {
+    const length = rule(mainLength);
+    if (length >= 0) return [length];
+    throw new SampleError(`seqlens[${i}] is ${mainLength}, and under the key ${show(key)} the length is one less`, {
+      field: `seqlens[${i}]`,
+      value: mainLength,
+    });
+  });
+}
+
+/**
+ * The main lengths, flat: one sequence for each id.
+ *
+ * @param seqlens Per id its length, or an array that holds just that.
+ * @throws {SampleError} when there are none, some are of either form, or one is no length.
+ */
+export function flatLengths(seqlens: readonly number[] | readonly (readonly number[])[]): number[] {
+  if (!Array.isArray(seqlens) || seqlens.length === 0) {
+    throw new SampleError(`seqlens is an array with at least one length, not ${show(seqlens)}`, {
+      field: "seqlens",
+      value: seqlens,
+    });
+  }
+  const nested = Array.isArray(seqlens[0]);
+  return seqlens.map((entry: unknown, i) => {
+    const length: unknown = !nested ? entry : Array.isArray(entry) && entry.length === 1 ? entry[0] : undefined;
+    if (Number.isSafeInteger(length) && (length as number) >= 0) return length as number;
+    throw new SampleError(
+      `seqlens[${i}] is ${nested ? "an array with one integer from 0 up" : "an integer from 0 up"}, not ${show(entry)}`,
+      { field: `seqlens[${i}]`, value: entry },
+    );
+  });
+}

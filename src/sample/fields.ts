@@ -1,0 +1,302 @@
+/**
+ * What a sample consists of, and what it has to satisfy.
+ *
+ * @module
+ */
+
+import { SampleError } from "../errors.ts";
+import { show } from "../show.ts";
+import { type DType, isDType, itemSize } from "./dtype.ts";
+import { entryOf } from "./path.ts";
+import { checkTensor, type HostTensor, type TensorHandle } from "./tensor.ts";
+
+/** What a {@linkcode SequenceSample} is made from. It is checked, and copied but for the bytes of tensors. */
+export interface SequenceSampleInit {
+  /** Names of the samples, each once. */
+  ids: readonly string[];
+  /** Names of the fields, each once. `dtypes`, `trailingShapes`, `seqlens` and `data` have just these entries. */
+  keys: readonly string[];
+  /** Per key the element type; null for a key without data. */
+  dtypes: Readonly<Record<string, DType | null>>;
+  /** Per key the shape of one element of a sequence; null for a key without data. */
+  trailingShapes: Readonly<Record<string, readonly number[] | null>>;
+  /** Per key, per id, the lengths of that id's sequences: integers from 0 up, any number of them. */
+  seqlens: Readonly<Record<string, readonly (readonly number[])[]>>;
+  /** Absent or null: a metadata-only sample. Per key, all ids' sequences one after another: shape `[sum of lengths, ...trailing]`. */
+  data?: Readonly<Record<string, HostTensor | TensorHandle | null>> | null;
+  /** Per name one entry per id. Entries are JSON values where they are to travel. */
+  metadata?: Readonly<Record<string, readonly unknown[]>>;
+}
+
+/** The fields of a sample, to read. A `SequenceSample` has this form. */
+export interface SampleFields {
+  /** Names of the samples. */
+  readonly ids: readonly string[];
+  /** Names of the fields. */
+  readonly keys: readonly string[];
+  /** Per key the element type. */
+  readonly dtypes: Readonly<Record<string, DType | null>>;
+  /** Per key the shape of one element of a sequence. */
+  readonly trailingShapes: Readonly<Record<string, readonly number[] | null>>;
+  /** Per key, per id, the lengths of sequences. */
+  readonly seqlens: Readonly<Record<string, readonly (readonly number[])[]>>;
+  /** Per key the tensor. */
+  readonly data: Readonly<Record<string, HostTensor | TensorHandle | null>> | null;
+  /** Per name one entry per id. */
+  readonly metadata: Readonly<Record<string, readonly unknown[]>>;
+}
+
+/** Fields that are known to be valid and that nothing else refers to: a sample takes them over without checking or copying them again. */
+export class OwnedFields implements SampleFields {
+  /** Names of the samples. */
+  readonly ids: string[];
+  /** Names of the fields. */
+  readonly keys: string[];
+  /** Per key the element type. */
+  readonly dtypes: Record<string, DType | null> = {};
+  /** Per key the shape of one element of a sequence. */
+  readonly trailingShapes: Record<string, number[] | null> = {};
+  /** Per key, per id, the lengths of sequences. */
+  readonly seqlens: Record<string, number[][]> = {};
+  /** Per key the tensor. */
+  data: Record<string, HostTensor | TensorHandle | null> | null = null;
+  /** Per name one entry per id. */
+  readonly metadata: Record<string, unknown[]> = {};
+
+  /** Fields with nothing under the keys yet. */
+  constructor(ids: string[], keys: string[]) {
+    this.ids = ids;
+    this.keys = keys;
+  }
+}
+
+/** The total length under one key: of all sequences of all ids. */
+export function totalLength(lengths: readonly (readonly number[])[]): number {
+  let total = 0;
+  for (const sequences of lengths) for (const length of sequences) total += length;
+  return total;
+}
+
+/** The total length of one id's sequences. */
+export function sumOf(lengths: readonly number[]): number {
+  let sum = 0;
+  for (const length of lengths) sum += length;
+  return sum;
+}
+
+/**
+ * Checks what a sample is to be made from, and copies it but for the bytes of tensors.
+ *
+ * @throws {SampleError} with the field and its value, for anything that is not as {@linkcode SequenceSampleInit} says.
+ */
+export function checkInit(init: SequenceSampleInit): OwnedFields {
+  const fields = checkStructure(init);
+  const data: unknown = init.data ?? null;
+  if (data === null) return fields;
+  const given = requireRecord(data, "data", fields.keys);
+  fields.data = {};
+  for (const key of fields.keys) {
+    const tensor = given[key];
+    const dtype = fields.dtypes[key]!;
+    const trailingShape = fields.trailingShapes[key]!;
+    if (tensor === null) {
+      fields.data[key] = null;
+      continue;
+    }
+    const field = entryOf("data", key);
+    if (dtype === null || trailingShape === null) {
+      const which = dtype === null ? "dtype" : "trailing shape";
+      throw new SampleError(`${field} is a tensor, but the ${which} of its key is null`, { field, value: null });
+    }
+    fields.data[key] = checkTensor(tensor, dtype, [totalLength(fields.seqlens[key]!), ...trailingShape], field);
+  }
+  return fields;
+}
+
+/** The most dimensions of a tensor, as in torch. */
+const MOST_DIMENSIONS = 64;
+
+/** As {@linkcode checkInit}, without a look at `data`: the result is metadata-only. `shapesField` is what errors call `trailingShapes`. */
+export function checkStructure(init: SequenceSampleInit, shapesField = "trailingShapes"): OwnedFields {
+  requireObject(init, "a sample");
+  const fields = new OwnedFields(checkNames(init.ids, "ids"), checkNames(init.keys, "keys"));
+  for (const key of fields.keys) requireName(key, "keys");
+  const dtypes = requireRecord(init.dtypes, "dtypes", fields.keys);
+  const trailingShapes = requireRecord(init.trailingShapes, shapesField, fields.keys);
+  const seqlens = requireRecord(init.seqlens, "seqlens", fields.keys);
+  for (const key of fields.keys) {
+    const dtype = dtypes[key];
+    if (dtype !== null && !isDType(dtype)) {
+      const field = entryOf("dtypes", key);
+      throw new SampleError(`${field} is a dtype or null, not ${show(dtype)}`, { field, value: dtype });
+    }
+    fields.dtypes[key] = dtype;
+    const trailingShape = trailingShapes[key];
+    fields.trailingShapes[key] = trailingShape === null ? null : checkShape(trailingShape, entryOf(shapesField, key));
+    const lengths = checkSeqlens(seqlens[key], entryOf("seqlens", key), fields.ids.length);
+    fields.seqlens[key] = lengths;
+    const bytes = (fields.trailingShapes[key] ?? []).reduce(
+      (product, dim) => product * dim,
+      totalLength(lengths) * (dtype === null ? 1 : itemSize(dtype)),
+    );
+    if (bytes > Number.MAX_SAFE_INTEGER) {
+      const field = entryOf("seqlens", key);
+      throw new SampleError(`the lengths in ${field} and its trailing shape make more bytes than can be counted`, {
+        field,
+        value: bytes,
+      });
+    }
+  }
+  copyMetadata(checkMetadata(init.metadata ?? {}, fields.ids.length), fields.metadata);
+  return fields;
+}
+
+function checkNames(names: unknown, field: string): string[] {
+  if (!Array.isArray(names)) {
+    throw new SampleError(`${field} is an array of strings, not ${show(names)}`, { field, value: names });
+  }
+  const seen = new Set<string>();
+  for (let i = 0; i < names.length; i++) {
+    const name: unknown = names[i];
+    if (typeof name !== "string") {
+      throw new SampleError(`${field}[${i}] is a string, not ${show(name)}`, { field: `${field}[${i}]`, value: name });
+    }
+    if (seen.has(name)) {
+      throw new SampleError(`${field}[${i}] is ${show(name)} a second time`, { field: `${field}[${i}]`, value: name });
+    }
+    seen.add(name);
+  }
+  return [...seen];
+}
+
+/** Refuses `__proto__`, which JavaScript does not take as the name of a record's entry. */
+export function requireName(name: string, field: string): void {
+  if (name === "__proto__") {
+    throw new SampleError(`${field}: "__proto__" cannot be a name`, { field, value: name });
+  }
+}
+
+function checkSeqlens(perId: unknown, field: string, batchSize: number): number[][] {
+  if (!Array.isArray(perId)) {
+    throw new SampleError(`${field} is an array with an array of lengths per id, not ${show(perId)}`, {
+      field,
+      value: perId,
+    });
+  }
+  if (perId.length !== batchSize) {
+    throw new SampleError(`${field} has entries for ${perId.length} ids; there are ${batchSize} ids`, {
+      field,
+      value: perId,
+    });
+  }
+  const copy: number[][] = [];
+  for (let i = 0; i < batchSize; i++) copy.push(checkLengths(perId[i], () => `${field}[${i}]`));
+  return copy;
+}
+
+function checkShape(shape: unknown, field: string): number[] {
+  const dims = checkLengths(shape, () => field);
+  if (dims.length < MOST_DIMENSIONS) return dims;
+  throw new SampleError(`${field} has ${dims.length} dimensions; a tensor has at most ${MOST_DIMENSIONS} in all`, {
+    field,
+    value: shape,
+  });
+}
+
+function checkLengths(lengths: unknown, field: () => string): number[] {
+  if (!Array.isArray(lengths)) {
+    throw new SampleError(`${field()} is an array of integers from 0 up, not ${show(lengths)}`, {
+      field: field(),
+      value: lengths,
+    });
+  }
+  const copy: number[] = [];
+  for (let i = 0; i < lengths.length; i++) {
+    const length: unknown = lengths[i];
+    if (!Number.isSafeInteger(length) || (length as number) < 0) {
+      const place = `${field()}[${i}]`;
+      throw new SampleError(`${place} is an integer from 0 up, not ${show(length)}`, { field: place, value: length });
+    }
+    copy.push((length as number) + 0); // -0 becomes 0
+  }
+  return copy;
+}
+
+function checkMetadata(metadata: unknown, batchSize: number): Record<string, unknown[]> {
+  requireObject(metadata, "metadata");
+  for (const [name, values] of Object.entries(metadata)) {
+    requireName(name, "metadata");
+    const field = entryOf("metadata", name);
+    if (!Array.isArray(values)) {
+      throw new SampleError(`${field} is an array with an entry per id, not ${show(values)}`, { field, value: values });
+    }
+    if (values.length !== batchSize) {
+      throw new SampleError(`${field} has ${values.length} entries; there are ${batchSize} ids`, {
+        field,
+        value: values,
+      });
+    }
+  }
+  return metadata as Record<string, unknown[]>;
+}
+
+function requireObject(value: unknown, field: string): asserts value is Record<string, unknown> {
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) return;
+  throw new SampleError(`${field} is an object, not ${show(value)}`, { field, value });
+}
+
+/** Refuses what is not an object with an entry for each key and no other. Throws a {@linkcode SampleError} that names `field`. */
+export function requireRecord(value: unknown, field: string, keys: readonly string[]): Record<string, unknown> {
+  requireObject(value, field);
+  const names = Object.keys(value);
+  const missing = keys.find((key) => !Object.hasOwn(value, key));
+  if (missing !== undefined) {
+    throw new SampleError(`${field} has no entry for the key ${show(missing)}`, { field, value: names });
+  }
+  if (names.length !== keys.length) {
+    const known = new Set(keys);
+    const extra = names.find((name) => !known.has(name));
+    throw new SampleError(`${field} has an entry for ${show(extra)}, which is not among the keys`, {
+      field,
+      value: names,
+    });
+  }
+  return value;
+}
+
+/** Copies entries `start` to `end` (all of them unless told otherwise) of every name into `target`, behind what is there. */
+export function copyMetadata(
+  metadata: Readonly<Record<string, readonly unknown[]>>,
+  target: Record<string, unknown[]>,
+  start = 0,
+  end?: number,
+): void {
+  for (const name of Object.keys(metadata)) {
+    const values = metadata[name]!;
+    if (!Object.hasOwn(target, name)) target[name] = [];
+    const copies = target[name]!;
+    for (let i = start; i < (end ?? values.length); i++) {
+      const value = values[i];
+      copies.push(typeof value === "object" ? copyValue(value, entryOf("metadata", name)) : value);
+    }
+  }
+}
+
+/** How deep a metadata value may nest. */
+const DEEPEST = 200;
+
+/** A copy of a JSON value that shares nothing with it. Values of other classes are passed on as they are. */
+function copyValue(value: unknown, field: string, depth = 0): unknown {
+  if (typeof value !== "object" || value === null) return value;
+  if (depth === DEEPEST) {
+    throw new SampleError(`${field} holds a value that is nested more than ${DEEPEST} deep, or holds itself`, {
+      field,
+      value,
+    });
+  }
+  if (Array.isArray(value)) return value.map((item) => copyValue(item, field, depth + 1));
+  const prototype = Object.getPrototypeOf(value);
+  if (prototype !== Object.prototype && prototype !== null) return value;
+  // Not by assignment, for the sake of an entry named `__proto__`.
+  return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, copyValue(item, field, depth + 1)]));
+}
