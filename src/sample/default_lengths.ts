@@ -9,6 +9,19 @@
 import { SampleError } from "../errors.ts";
 import { show } from "../show.ts";
 import { entryOf } from "./path.ts";
+import type { HostTensor } from "./tensor.ts";
+
+/** What `SequenceSample.fromDefault` takes. */
+export interface FromDefaultInit {
+  /** Names of the samples; numbers become strings. */
+  ids: readonly (string | number)[];
+  /** Per id the main length: of prompt and response, in tokens. Plain, or each in an array of its own. */
+  seqlens: readonly number[] | readonly (readonly number[])[];
+  /** Per key the tensor. */
+  data: Record<string, HostTensor | null>;
+  /** Per name one entry per id. */
+  metadata?: Record<string, readonly unknown[]>;
+}
 
 /** One value for each sequence. */
 const PER_SEQUENCE = [
@@ -104,5 +117,16 @@ export function flatLengths(seqlens: readonly number[] | readonly (readonly numb
       `seqlens[${i}] is ${nested ? "an array with one integer from 0 up" : "an integer from 0 up"}, not ${show(entry)}`,
       { field: `seqlens[${i}]`, value: entry },
     );
+  });
+}
+
+/** Ids as strings. Throws a {@linkcode SampleError} for what is neither a string nor a number. */
+export function stringIds(ids: readonly (string | number)[]): string[] {
+  if (!Array.isArray(ids)) {
+    throw new SampleError(`ids is an array of strings or numbers, not ${show(ids)}`, { field: "ids", value: ids });
+  }
+  return ids.map((id: unknown, i) => {
+    if (typeof id === "string" || Number.isFinite(id)) return String(id);
+    throw new SampleError(`ids[${i}] is a string or a number, not ${show(id)}`, { field: `ids[${i}]`, value: id });
   });
 }

@@ -27,7 +27,7 @@
 import { SampleError } from "../errors.ts";
 import { show } from "../show.ts";
 import type { WaitOptions } from "../wait.ts";
-import { defaultLengths, flatLengths } from "./default_lengths.ts";
+import { defaultLengths, flatLengths, type FromDefaultInit, stringIds } from "./default_lengths.ts";
 import type { DType } from "./dtype.ts";
 import {
   checkInit,
@@ -40,52 +40,20 @@ import {
 } from "./fields.ts";
 import { firstFitDecreasing } from "./first_fit_decreasing.ts";
 import { gatherFields } from "./gather.ts";
+import { checkMicroBatches, type MicroBatchSpec, type SplitResult } from "./micro_batch.ts";
 import { sampleFromJSON, type SampleJSON, sampleToJSON } from "./sample_json.ts";
 import { sampleFromSafetensors, sampleToSafetensors } from "./sample_safetensors.ts";
 import { boundariesOf, reorderFields, splitFields, type SplitSpec } from "./split.ts";
 import { entryOf } from "./path.ts";
 import { checkTensor, type HostTensor, isHostTensor, type TensorHandle } from "./tensor.ts";
 
-export type { SampleJSON, SequenceSampleInit, SplitSpec };
-
-/** How to cut a batch into micro-batches. */
-export interface MicroBatchSpec {
-  /** The least number of micro-batches, from 1 up. */
-  nMbs: number;
-  /** The most tokens in one; 10^12 unless given, which leaves the number of micro-batches at `nMbs` and balances them. */
-  maxTokensPerMb?: number;
-}
-
-/** The default of {@linkcode MicroBatchSpec.maxTokensPerMb}, the reference's. */
-const DEFAULT_MAX_TOKENS = 1e12;
-
-/** Micro-batches, and how to find one's way back. */
-export interface SplitResult {
-  /** The micro-batches. */
-  samples: SequenceSample[];
-  /** Where id `i` of all micro-batches one after another was in the batch. */
-  forwardIndices: number[];
-  /** Where id `i` of the batch is in all micro-batches one after another. */
-  backwardIndices: number[];
-}
-
-/** What {@linkcode SequenceSample.fromDefault} takes. */
-export interface FromDefaultInit {
-  /** Names of the samples; numbers become strings. */
-  ids: readonly (string | number)[];
-  /** Per id the main length: of prompt and response, in tokens. Plain, or each in an array of its own. */
-  seqlens: readonly number[] | readonly (readonly number[])[];
-  /** Per key the tensor. */
-  data: Record<string, HostTensor | null>;
-  /** Per name one entry per id. */
-  metadata?: Record<string, readonly unknown[]>;
-}
+export type { FromDefaultInit, MicroBatchSpec, SampleJSON, SequenceSampleInit, SplitResult, SplitSpec };
 
 /**
  * A batch of samples.
  *
  * @example Two prompts, of which the first has two responses
- * ```ts
+ * ```ts ignore
  * const tokens = new BigInt64Array([11n, 12n, 13n, 21n, 22n, 31n, 32n, 33n, 34n]);
  * const batch = new SequenceSample({
  *   ids: ["prompt-0", "prompt-1"],
@@ -96,8 +64,7 @@ export interface FromDefaultInit {
  *   data: { packed_input_ids: { dtype: "int64", shape: [9], bytes: new Uint8Array(tokens.buffer) } },
  *   metadata: { source: ["math", "code"] },
  * });
- * const [first] = batch.unpack();
- * if (first!.data!.packed_input_ids!.shape[0] !== 5) throw new Error();
+ * const [first, second] = batch.unpack(); // 5 tokens and 4
  * ```
  */
 export class SequenceSample {
@@ -262,8 +229,7 @@ export class SequenceSample {
    * @throws {SampleError} as `split` does, and when `lens` is not as said.
    */
   splitWithLengths(spec: MicroBatchSpec, lens: readonly number[]): SplitResult {
-    const { nMbs, maxTokensPerMb = DEFAULT_MAX_TOKENS } = spec;
-    checkMicroBatches(nMbs, maxTokensPerMb);
+    const { nMbs, maxTokensPerMb } = checkMicroBatches(spec);
     if (!Array.isArray(lens) || lens.length !== this.batchSize) {
       throw new SampleError(`lens has a length for each of the ${this.batchSize} ids; it is ${show(lens)}`, {
         field: "lens",
@@ -452,27 +418,5 @@ export class SequenceSample {
       data[key] = fetched;
     }));
     return new SequenceSample(fields);
-  }
-}
-
-function stringIds(ids: readonly (string | number)[]): string[] {
-  if (!Array.isArray(ids)) {
-    throw new SampleError(`ids is an array of strings or numbers, not ${show(ids)}`, { field: "ids", value: ids });
-  }
-  return ids.map((id: unknown, i) => {
-    if (typeof id === "string" || Number.isFinite(id)) return String(id);
-    throw new SampleError(`ids[${i}] is a string or a number, not ${show(id)}`, { field: `ids[${i}]`, value: id });
-  });
-}
-
-function checkMicroBatches(nMbs: number, maxTokensPerMb: number): void {
-  if (!Number.isSafeInteger(nMbs) || nMbs < 1) {
-    throw new SampleError(`nMbs is an integer from 1 up, not ${show(nMbs)}`, { field: "nMbs", value: nMbs });
-  }
-  if (typeof maxTokensPerMb !== "number" || Number.isNaN(maxTokensPerMb) || maxTokensPerMb < 0) {
-    throw new SampleError(`maxTokensPerMb is a number of tokens, not ${show(maxTokensPerMb)}`, {
-      field: "maxTokensPerMb",
-      value: maxTokensPerMb,
-    });
   }
 }
