@@ -1,0 +1,307 @@
+/**
+ * The coordinator: where workers find each other, and the one that tells them what to do together.
+ *
+ * Workers register by rank. When all are there, rank 0 makes the unique id, and all get it with the world's size and the layout. No tensor passes
+ * through here. A worker whose control connection closes is lost: what the others have under way is given up at once, without waiting for a
+ * deadline.
+ *
+ * @module
+ */
+
+import {
+  type ClusterLayout,
+  PeerLostError,
+  planToJSON,
+  type RedistribReport,
+  type RedistribStep,
+  RedistributeRefusedError,
+  SeqferryError,
+  type SequenceSample,
+  VerificationError,
+  type WaitOptions,
+} from "../../mod.ts";
+import { Deadline } from "../wait.ts";
+import { Gate, requireToken } from "./auth.ts";
+import { ControlSocket } from "./control_socket.ts";
+import { parseReport, parseToCoordinator, parseUniqueId, type Register } from "./protocol.ts";
+import { RemoteWorker } from "./remote_worker.ts";
+import { encodeError } from "./wire_error.ts";
+import { within } from "./within.ts";
+
+/** What a coordinator is started with. */
+export interface CoordinatorOptions {
+  /** How many ranks there will be. */
+  readonly worldSize: number;
+  /** The address to serve on; 127.0.0.1 unless given. */
+  readonly hostname?: string;
+  /** The port to serve on; one that is free unless given. */
+  readonly port?: number;
+  /** The token that workers show and are shown; null for none, on a loopback address only. */
+  readonly token: string | null;
+}
+
+/** What a redistribution of all ranks takes. */
+export interface CollectiveOptions extends WaitOptions {
+  /** Checks each tensor by a digest before it is installed; false unless given. */
+  readonly verify?: boolean;
+  /** Told as ranks report: bytes of all ranks, sent and received. */
+  readonly onProgress?: (done: { bytes: number; totalBytes: number }) => void;
+}
+
+/** Ranks that answer after this many milliseconds more, when one has failed, are told to give up. */
+const STRAGGLER_MS = 1_000;
+/** How long ranks have to answer once they were told to give up, in milliseconds. */
+const GIVING_UP_MS = 5_000;
+/** A worker that does not answer pings for this many seconds is lost. */
+const IDLE_SECONDS = 30;
+
+/** Rendezvous and command of one world of workers. */
+export class Coordinator implements AsyncDisposable {
+  /** Where workers find it: `http://127.0.0.1:4000`. */
+  readonly url: string;
+  /** How many ranks there are to be. */
+  readonly worldSize: number;
+  readonly #token: string | null;
+  readonly #server: Deno.HttpServer<Deno.NetAddr>;
+  readonly #workers: (RemoteWorker | undefined)[];
+  readonly #sockets = new Set<ControlSocket>();
+  readonly #complete = Promise.withResolvers<void>();
+  #closing = false;
+
+  private constructor(options: CoordinatorOptions) {
+    const { worldSize, hostname = "127.0.0.1", port = 0, token } = options;
+    this.worldSize = worldSize;
+    this.#token = token;
+    this.#workers = new Array<RemoteWorker | undefined>(worldSize).fill(undefined);
+    const gate = new Gate(token);
+    this.#server = Deno.serve(
+      { hostname, port, onListen() {} },
+      (request, info) => gate.refusal(request) ?? this.#serve(request, info.remoteAddr),
+    );
+    const { addr } = this.#server;
+    this.url = `http://${hostText(addr.hostname)}:${addr.port}`;
+  }
+
+  /**
+   * Begins to serve.
+   *
+   * @throws {SeqferryError} for a token that is missing or unfit; Deno's own error where the address cannot be had.
+   */
+  static listen(options: CoordinatorOptions): Coordinator {
+    requireToken(options.token, options.hostname ?? "127.0.0.1");
+    if (!Number.isSafeInteger(options.worldSize) || options.worldSize < 1) {
+      throw new SeqferryError(`worldSize is an integer from 1 up, not ${options.worldSize}`);
+    }
+    return new Coordinator(options);
+  }
+
+  /** The worker of a rank that has registered. */
+  worker(rank: number): RemoteWorker {
+    const worker = this.#workers[rank];
+    if (worker === undefined) throw new SeqferryError(`no worker of rank ${rank} has registered`);
+    return worker;
+  }
+
+  /** The ranks without a worker, ascending. */
+  missingRanks(): number[] {
+    return [...this.#workers.keys()].filter((rank) => this.#workers[rank] === undefined);
+  }
+
+  /**
+   * Waits until all ranks have registered.
+   *
+   * @throws {SeqferryError} that names the missing ranks, when the deadline passes; the signal's reason, when it fires.
+   */
+  async registered(options: WaitOptions = {}): Promise<void> {
+    const deadline = new Deadline(options);
+    const { promise, reject } = Promise.withResolvers<never>();
+    const timer = setTimeout(() => {
+      reject(
+        new SeqferryError(
+          `within ${deadline.timeoutMs} ms no worker registered for rank ${this.missingRanks().join(", ")}`,
+        ),
+      );
+    }, deadline.remainingMs);
+    const giveUp = () => reject(deadline.signal?.reason);
+    deadline.signal?.addEventListener("abort", giveUp);
+    if (deadline.signal?.aborted === true) giveUp();
+    try {
+      await Promise.race([this.#complete.promise, promise]);
+    } finally {
+      clearTimeout(timer);
+      deadline.signal?.removeEventListener("abort", giveUp);
+    }
+  }
+
+  /**
+   * Brings all registered ranks into one world: rank 0 makes the unique id, all join, and the process groups are set up.
+   *
+   * @param layout Which model shard sits on which rank, or null.
+   */
+  async start(layout: ClusterLayout | null, options: WaitOptions = {}): Promise<void> {
+    const deadline = new Deadline(options);
+    await this.registered(options);
+    const uniqueId = parseUniqueId(await this.worker(0).request({ name: "createUniqueId" }));
+    const { worldSize } = this;
+    const json = layout?.toJSON() ?? null;
+    await this.#together(
+      options,
+      (worker) => worker.request({ name: "init", worldSize, uniqueId, layout: json, timeoutMs: deadline.remainingMs }),
+    );
+    await this.#together(
+      options,
+      (worker) => worker.request({ name: "setupProcessGroups", timeoutMs: deadline.remainingMs }),
+    );
+  }
+
+  /**
+   * Redistributes on all ranks.
+   *
+   * @param meta Ids, keys, dtypes, shapes and lengths of what moves.
+   * @param plan The steps.
+   * @returns By rank what it did.
+   * @throws What `DataManager.redistribute` throws; {PeerLostError} when a worker is lost.
+   */
+  redistribute(
+    meta: SequenceSample,
+    plan: readonly RedistribStep[],
+    options: CollectiveOptions = {},
+  ): Promise<RedistribReport[]> {
+    const { timeoutMs } = new Deadline(options);
+    const command = {
+      name: "redistribute" as const,
+      meta: meta.meta().toJSON(),
+      plan: planToJSON(plan),
+      verify: options.verify ?? false,
+      timeoutMs,
+    };
+    const done = Array.from({ length: this.worldSize }, () => ({ bytes: 0, totalBytes: 0 }));
+    const onProgress = options.onProgress;
+    return this.#together(options, async (worker) =>
+      parseReport(
+        await worker.request(command, (progress) => {
+          done[worker.rank] = progress;
+          onProgress?.({
+            bytes: done.reduce((sum, { bytes }) => sum + bytes, 0),
+            totalBytes: done.reduce((sum, { totalBytes }) => sum + totalBytes, 0),
+          });
+        }),
+      ));
+  }
+
+  /** Tells all workers to end. Resolves when all connections have closed, or after the grace, in milliseconds. */
+  async shutdown(graceMs = GIVING_UP_MS): Promise<void> {
+    this.#closing = true;
+    const workers = this.#workers.filter((worker) => worker !== undefined);
+    const ending = workers.map(async (worker) => {
+      await worker.request({ name: "shutdown" }).catch(() => {});
+      await worker.gone;
+    });
+    await within(graceMs, Promise.all(ending));
+  }
+
+  /** Closes all connections, which ends the workers, and the server. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing = true;
+    for (const socket of this.#sockets) socket.close("the coordinator ends");
+    await this.#server.shutdown();
+  }
+
+  #serve(request: Request, remote: Deno.NetAddr): Response {
+    const { pathname } = new URL(request.url);
+    if (pathname === "/health" && request.method === "GET") {
+      return Response.json({ worldSize: this.worldSize, missingRanks: this.missingRanks() });
+    }
+    if (pathname !== "/control") return new Response(`there is no ${pathname} here\n`, { status: 404 });
+    if (request.headers.get("upgrade")?.toLowerCase() !== "websocket") {
+      return new Response("/control is a WebSocket\n", { status: 426, headers: { upgrade: "websocket" } });
+    }
+    const { socket, response } = Deno.upgradeWebSocket(request, { idleTimeout: IDLE_SECONDS });
+    let worker: RemoteWorker | undefined;
+    const control = new ControlSocket(socket, {
+      message: (json) => {
+        const message = parseToCoordinator(json);
+        if (worker !== undefined) worker.receive(message);
+        else if (message.type === "register") worker = this.#register(message, control, remote.hostname);
+        else control.close("the first message of a worker is its registration");
+      },
+      closed: (reason) => {
+        this.#sockets.delete(control);
+        if (worker !== undefined) this.#lose(worker, reason);
+      },
+    });
+    this.#sockets.add(control);
+    return response;
+  }
+
+  #register(message: Register, control: ControlSocket, seenAt: string): RemoteWorker | undefined {
+    const { rank } = message;
+    const refuse = (reason: string): undefined => {
+      control.send({ type: "refused", reason });
+      control.close(reason);
+    };
+    if (this.#closing) return refuse("the coordinator is closing");
+    if (rank >= this.worldSize) return refuse(`its rank is ${rank}, and there are ${this.worldSize} ranks`);
+    if (this.#workers[rank] !== undefined) return refuse(`there is a worker of rank ${rank} already`);
+    const url = `http://${hostText(message.hostname ?? seenAt)}:${message.port}`;
+    const worker = new RemoteWorker(message, url, this.#token, (request) => control.send(request));
+    this.#workers[rank] = worker;
+    if (this.missingRanks().length === 0) this.#complete.resolve();
+    return worker;
+  }
+
+  #lose(worker: RemoteWorker, reason: string): void {
+    const lost = new PeerLostError(`the worker of rank ${worker.rank} is gone: ${reason}`, {
+      rank: worker.rank,
+      phase: -1,
+      outcome: "unknown",
+    });
+    worker.lose(lost);
+  }
+
+  /** Runs a collective on all ranks; when one fails, the others give up. The error is the one that says most. */
+  async #together<T>(options: WaitOptions, run: (worker: RemoteWorker) => Promise<T>): Promise<T[]> {
+    const workers = Array.from({ length: this.worldSize }, (_, rank) => this.worker(rank));
+    const failed = Promise.withResolvers<unknown>();
+    const running = workers.map((worker) =>
+      run(worker).catch((error) => {
+        failed.resolve(error);
+        throw error;
+      })
+    );
+    const giveUp = () => failed.resolve(options.signal?.reason);
+    options.signal?.addEventListener("abort", giveUp);
+    if (options.signal?.aborted === true) giveUp();
+    const all = Promise.allSettled(running);
+    try {
+      const first = await Promise.race([failed.promise.then((reason) => ({ reason })), all]);
+      if ("reason" in first) {
+        const { reason } = first;
+        const urgent = reason instanceof PeerLostError || options.signal?.aborted === true;
+        if (!urgent) await within(STRAGGLER_MS, all);
+        const abort = { name: "abort" as const, reason: encodeError(reason) };
+        for (const worker of workers) worker.request(abort).catch(() => {});
+        await within(GIVING_UP_MS, all);
+      }
+      const results = await within(0, all);
+      options.signal?.throwIfAborted();
+      if (results === undefined) throw await failed.promise;
+      const errors = results.filter((result) => result.status === "rejected").map(({ reason }) => reason as unknown);
+      if (errors.length > 0) throw mostTelling(errors, await failed.promise);
+      return results.map((result) => (result as PromiseFulfilledResult<T>).value);
+    } finally {
+      options.signal?.removeEventListener("abort", giveUp);
+    }
+  }
+}
+
+/** A verdict that all ranks share goes first, then the loss of a worker, then whatever failed first. */
+function mostTelling(errors: readonly unknown[], first: unknown): unknown {
+  return errors.find((error) => error instanceof RedistributeRefusedError || error instanceof VerificationError) ??
+    errors.find((error) => error instanceof PeerLostError) ?? first;
+}
+
+/** An address as it stands in a URL. */
+function hostText(hostname: string): string {
+  return hostname.includes(":") && !hostname.startsWith("[") ? `[${hostname}]` : hostname;
+}

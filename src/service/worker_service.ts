@@ -1,0 +1,415 @@
+/**
+ * One rank as a service.
+ *
+ * Over the control connection it takes commands from its coordinator; over HTTP clients bring and fetch samples, and anyone with the token asks
+ * how it is:
+ *
+ * | request | body | answer |
+ * |---|---|---|
+ * | `GET /health` | | {@linkcode Health}, also in the middle of a transfer |
+ * | `PUT /samples` | a batch as safetensors | the ids stored, id by id; all of them or none |
+ * | `GET /samples` | | {@linkcode Holdings} |
+ * | `POST /samples/get` | `{ids, keys?}` | a batch as safetensors |
+ *
+ * The worker lives as long as its coordinator: when the control connection closes, so does the worker.
+ *
+ * @module
+ */
+
+import {
+  ClusterLayout,
+  Communicator,
+  DataManager,
+  ManagerBusyError,
+  openRuntime,
+  parsePlan,
+  type Runtime,
+  SampleError,
+  SeqferryError,
+  SequenceSample,
+} from "../../mod.ts";
+import { openLibraries } from "../../ffi/open.ts";
+import { bearer, Gate, requireToken } from "./auth.ts";
+import { ControlSocket } from "./control_socket.ts";
+import {
+  type Command,
+  type Health,
+  parseSampleRequest,
+  parseToWorker,
+  PROTOCOL_VERSION,
+  ProtocolError,
+  type Register,
+  type ToCoordinator,
+} from "./protocol.ts";
+import { decodeError, encodeError } from "./wire_error.ts";
+
+/** What a worker is started with. */
+export interface WorkerServiceOptions {
+  /** The coordinator's address: `http://127.0.0.1:4000`. */
+  readonly coordinator: URL;
+  /** This worker's rank. */
+  readonly rank: number;
+  /** Which libraries; "auto" unless given. */
+  readonly backend?: "auto" | "cuda" | "cpu";
+  /** The device's ordinal, modulo the number of devices; the rank unless given. */
+  readonly localRank?: number;
+  /** The address to serve on; 127.0.0.1 unless given. */
+  readonly hostname?: string;
+  /** The port to serve on; one that is free unless given. */
+  readonly port?: number;
+  /** The token that both the coordinator and this worker's clients use; null for none, on a loopback address only. */
+  readonly token: string | null;
+}
+
+/** How a worker ended. */
+export interface WorkerEnd {
+  /** Whether it was told to, with nothing under way. */
+  readonly orderly: boolean;
+  /** In words. */
+  readonly reason: string;
+}
+
+/** The longest wait for what is under way when a worker closes, in milliseconds. */
+const CLOSING_GRACE_MS = 5_000;
+
+/** One rank as a service. */
+export class WorkerService implements AsyncDisposable {
+  /** Resolves when the worker has closed; never rejects. */
+  readonly ended: Promise<WorkerEnd>;
+  readonly #rank: number;
+  readonly #runtime: Runtime;
+  readonly #server: Deno.HttpServer<Deno.NetAddr>;
+  readonly #control: ControlSocket;
+  readonly #end = Promise.withResolvers<WorkerEnd>();
+  /** Of each command that waits for peers. */
+  readonly #underWay = new Set<AbortController>();
+  /** Ids that may be here: the manager tells of one id at a time. */
+  readonly #seenIds = new Set<string>();
+  #manager: DataManager | null = null;
+  #worldSize: number | null = null;
+  #state: Health["state"] = "starting";
+  #transfer: Health["transfer"] = null;
+
+  private constructor(options: WorkerServiceOptions, runtime: Runtime) {
+    const { rank, token, coordinator, hostname = "127.0.0.1", port = 0 } = options;
+    this.#rank = rank;
+    this.#runtime = runtime;
+    this.ended = this.#end.promise;
+    const gate = new Gate(token);
+    this.#server = Deno.serve(
+      { hostname, port, onListen() {}, onError: (error) => answerError(error) },
+      (request) => gate.refusal(request) ?? this.#serve(request),
+    );
+    const url = new URL("/control", coordinator);
+    url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+    const socket = new WebSocket(url, { headers: bearer(token) });
+    this.#control = new ControlSocket(socket, {
+      message: (json) => this.#receive(json),
+      closed: (reason) => void this.close(`the coordinator at ${coordinator.origin} is gone: ${reason}`, false),
+    });
+    socket.onopen = () => {
+      this.#state = "registered";
+      this.#send(this.#registration(hostname));
+    };
+  }
+
+  /**
+   * Opens the libraries, serves, and registers with the coordinator. What goes wrong from then on comes out of {@linkcode WorkerService.ended}.
+   *
+   * @throws {LibraryNotFoundError} and {CudaError} as `openRuntime` does; {SeqferryError} for a token that is missing or unfit.
+   */
+  static async start(options: WorkerServiceOptions): Promise<WorkerService> {
+    requireToken(options.token, options.hostname ?? "127.0.0.1");
+    const backend = options.backend ?? "auto";
+    const device = await deviceOf(options.localRank ?? options.rank, backend);
+    const runtime = await openRuntime({ backend, device });
+    try {
+      return new WorkerService(options, runtime);
+    } catch (error) {
+      runtime[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  /** The port it serves on. */
+  get port(): number {
+    return this.#server.addr.port;
+  }
+
+  /** Ends the worker: gives up what is under way, lets all data go, closes server and connection; within a grace, whatever happens. */
+  async close(reason: string, orderly: boolean): Promise<void> {
+    if (this.#state === "closing") {
+      await this.ended;
+      return;
+    }
+    this.#state = "closing";
+    const idle = this.#underWay.size === 0;
+    this.#abort(new SeqferryError(`the worker of rank ${this.#rank} is closing: ${reason}`));
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const grace = new Promise<void>((resolve) => timer = setTimeout(resolve, CLOSING_GRACE_MS));
+    const closing = async () => {
+      try {
+        await this.#manager?.[Symbol.asyncDispose]();
+        this.#runtime[Symbol.dispose]();
+      } finally {
+        this.#control.close(reason);
+        await this.#server.shutdown();
+      }
+    };
+    try {
+      await Promise.race([closing(), grace]);
+      this.#end.resolve({ orderly: orderly && idle, reason });
+    } catch (error) {
+      this.#end.resolve({ orderly: false, reason: `${reason}; and then: ${encodeError(error).message}` });
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** As {@linkcode WorkerService.close}. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close("the worker was disposed", true);
+  }
+
+  #registration(hostname: string): Register {
+    const { backend, device, cudart, nccl } = this.#runtime;
+    const unspecified = hostname === "0.0.0.0" || hostname === "::";
+    return {
+      type: "register",
+      protocol: PROTOCOL_VERSION,
+      rank: this.#rank,
+      hostname: unspecified ? null : hostname,
+      port: this.port,
+      pid: Deno.pid,
+      backend,
+      device,
+      cudart,
+      nccl,
+    };
+  }
+
+  #send(message: ToCoordinator): void {
+    this.#control.send(message);
+  }
+
+  #receive(json: unknown): void {
+    const message = parseToWorker(json);
+    if (message.type === "refused") {
+      void this.close(`the coordinator refused this worker: ${message.reason}`, false);
+      return;
+    }
+    const { id, command } = message;
+    this.#obey(id, command).then(
+      (result) => this.#send({ type: "result", id, result }),
+      (error) => this.#send({ type: "error", id, error: encodeError(error) }),
+    ).then(() => {
+      if (command.name === "shutdown") void this.close("the coordinator said so", true);
+    });
+  }
+
+  /** Does what a command says; its result goes back as JSON. */
+  #obey(id: number, command: Command): Promise<unknown> {
+    switch (command.name) {
+      case "createUniqueId":
+        return promised(() => this.#runtime.createUniqueId().toBase64());
+      case "init":
+        return this.#cancellable((signal) => this.#init(command, signal));
+      case "setupProcessGroups":
+        return this.#cancellable(async (signal) => {
+          await this.#ready().setupProcessGroups({ timeoutMs: command.timeoutMs, signal });
+          return null;
+        });
+      case "redistribute":
+        return this.#cancellable((signal) => this.#redistribute(id, command, signal));
+      case "remove":
+        return promised(() => {
+          this.#ready().remove(command.ids);
+          for (const removed of command.ids) this.#seenIds.delete(removed);
+          return null;
+        });
+      case "abort":
+        return promised(() => {
+          this.#abort(decodeError(command.reason));
+          return null;
+        });
+      case "shutdown":
+        return Promise.resolve(null);
+    }
+  }
+
+  async #init(command: Command & { name: "init" }, signal: AbortSignal): Promise<null> {
+    if (this.#worldSize !== null) throw new SeqferryError(`rank ${this.#rank} has joined a world already`);
+    const { worldSize, timeoutMs } = command;
+    const layout = command.layout === null ? undefined : ClusterLayout.fromJSON(command.layout);
+    this.#worldSize = worldSize;
+    try {
+      const uniqueId = Uint8Array.fromBase64(command.uniqueId);
+      const waiting = { timeoutMs, signal };
+      const communicator = await Communicator.init(this.#runtime, {
+        uniqueId,
+        rank: this.#rank,
+        worldSize,
+        ...waiting,
+      });
+      this.#manager = await DataManager.create({
+        communicator,
+        ...(layout === undefined ? {} : { layout }),
+        ...waiting,
+      });
+      this.#state = "ready";
+      return null;
+    } catch (error) {
+      this.#worldSize = null;
+      throw error;
+    }
+  }
+
+  async #redistribute(id: number, command: Command & { name: "redistribute" }, signal: AbortSignal): Promise<unknown> {
+    const manager = this.#ready();
+    const { timeoutMs, verify } = command;
+    const meta = SequenceSample.fromJSON(command.meta);
+    const plan = parsePlan(command.plan);
+    this.#state = "moving";
+    for (const sampleId of meta.ids) this.#seenIds.add(sampleId);
+    try {
+      const report = await manager.redistribute(meta, plan, {
+        timeoutMs,
+        verify,
+        signal,
+        onProgress: (done) => {
+          this.#transfer = { ...done };
+          this.#send({ type: "progress", id, ...done });
+        },
+      });
+      this.#settle("ready");
+      return report;
+    } catch (error) {
+      this.#settle("failed");
+      throw error;
+    } finally {
+      this.#transfer = null;
+    }
+  }
+
+  #settle(state: "ready" | "failed"): void {
+    if (this.#state === "moving") this.#state = state;
+  }
+
+  /** Runs a command that waits for peers, so that `abort` reaches it. */
+  async #cancellable<T>(run: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const controller = new AbortController();
+    this.#underWay.add(controller);
+    try {
+      return await run(controller.signal);
+    } finally {
+      this.#underWay.delete(controller);
+    }
+  }
+
+  #abort(reason: Error): void {
+    for (const controller of this.#underWay) controller.abort(reason);
+  }
+
+  #ready(): DataManager {
+    if (this.#manager === null) throw new SeqferryError(`rank ${this.#rank} has not joined its world yet`);
+    return this.#manager;
+  }
+
+  #serve(request: Request): Promise<Response> | Response {
+    const { pathname } = new URL(request.url);
+    switch (`${request.method} ${pathname}`) {
+      case "GET /health":
+        return Response.json(this.#health());
+      case "GET /samples":
+        return Response.json({ ids: this.#heldIds(), storageSize: this.#manager?.storageSize ?? 0 });
+      case "PUT /samples":
+        return this.#putSamples(request);
+      case "POST /samples/get":
+        return this.#getSamples(request);
+      default:
+        return answerError(new SampleError(`there is no ${request.method} ${pathname} here`), 404);
+    }
+  }
+
+  #health(): Health {
+    return {
+      rank: this.#rank,
+      worldSize: this.#worldSize,
+      state: this.#state,
+      storageSize: this.#manager?.storageSize ?? 0,
+      transfer: this.#transfer,
+      backend: this.#runtime.backend,
+      device: this.#runtime.device,
+      pid: Deno.pid,
+    };
+  }
+
+  #heldIds(): string[] {
+    const manager = this.#manager;
+    return manager === null ? [] : [...this.#seenIds].filter((id) => manager.hasData(id));
+  }
+
+  async #putSamples(request: Request): Promise<Response> {
+    const manager = this.#ready();
+    const batch = SequenceSample.fromSafetensors(new Uint8Array(await request.arrayBuffer()));
+    for (const id of batch.ids) {
+      if (manager.hasData(id)) {
+        throw new SampleError(`rank ${this.#rank} holds the id ${JSON.stringify(id)} already`);
+      }
+    }
+    const stored: string[] = [];
+    try {
+      for (const sample of batch.unpack()) {
+        manager.store(sample);
+        stored.push(...sample.ids);
+      }
+    } catch (error) {
+      if (stored.length > 0) manager.remove(stored);
+      throw error;
+    }
+    for (const id of stored) this.#seenIds.add(id);
+    return Response.json({ stored });
+  }
+
+  async #getSamples(request: Request): Promise<Response> {
+    const manager = this.#ready();
+    const { ids, keys } = parseSampleRequest(await request.json());
+    for (const id of ids) {
+      if (!manager.hasData(id)) {
+        throw new SampleError(`rank ${this.#rank} does not hold the id ${JSON.stringify(id)}`);
+      }
+    }
+    if (ids.length === 0) throw new SampleError("a request for samples names at least one id");
+    const samples = await Promise.all(ids.map((id) => {
+      const sample = manager.get(id);
+      return (keys === undefined ? sample : sample.select(keys)).toHost();
+    }));
+    const bytes = SequenceSample.gather(samples).toSafetensors();
+    return new Response(bytes as Uint8Array<ArrayBuffer>, { headers: { "content-type": "application/octet-stream" } });
+  }
+}
+
+/** The device for a local rank: ranks go round the devices there are. */
+async function deviceOf(localRank: number, backend: "auto" | "cuda" | "cpu"): Promise<number> {
+  const { cudart } = await openLibraries({ backend });
+  const devices = new Int32Array(1);
+  // A failure here comes back, with its name, from the first call on the device.
+  const code = cudart.symbols.cudaGetDeviceCount(devices);
+  return code === 0 && devices[0]! > 0 ? localRank % devices[0]! : 0;
+}
+
+/** An error as an answer: its class and fields go with it. */
+function answerError(error: unknown, status = statusOf(error)): Response {
+  return Response.json(encodeError(error), { status });
+}
+
+function statusOf(error: unknown): number {
+  if (error instanceof ManagerBusyError) return 409;
+  if (error instanceof SampleError || error instanceof ProtocolError || error instanceof SyntaxError) return 400;
+  return 500;
+}
+
+/** Runs at once; what it throws comes out of the promise. */
+function promised<T>(run: () => T): Promise<T> {
+  return new Promise((resolve) => resolve(run()));
+}
