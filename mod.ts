@@ -25,13 +25,18 @@
  */
 
 export * from "./src/errors.ts";
-export type { WaitOptions } from "./src/wait.ts";
+export { Deadline, type WaitOptions } from "./src/wait.ts";
 
 export { type Axis, type Coord, ProcessTopology } from "./src/layout/process_topology.ts";
 export { ModelShardId } from "./src/layout/model_shard_id.ts";
-export { ClusterLayout, type ClusterLayoutInit, type ModelPlacement } from "./src/layout/cluster_layout.ts";
+export {
+  ClusterLayout,
+  type ClusterLayoutInit,
+  type ModelPlacement,
+  type ProcessGroupKeys,
+} from "./src/layout/cluster_layout.ts";
 export { findMinimalSuperset } from "./src/layout/find_minimal_superset.ts";
-export { parseLayouts } from "./src/layout/parse_layouts.ts";
+export { parseLayouts, type ParseLayoutsOptions } from "./src/layout/parse_layouts.ts";
 
 export type { DType } from "./src/sample/dtype.ts";
 export type { HostTensor, TensorHandle } from "./src/sample/tensor.ts";
@@ -41,16 +46,21 @@ export {
   type SequenceSampleInit,
   type SplitResult,
 } from "./src/sample/sequence_sample.ts";
+export type { SplitSpec } from "./src/sample/split.ts";
+export type { SampleJSON } from "./src/sample/sample_json.ts";
 
-export type { BcastStep, ExchangeStep, GatherStep, RedistribStep, ScatterStep } from "./src/plan/step.ts";
+export * from "./src/plan/step.ts";
 export { parsePlan, planToJSON } from "./src/plan/plan_json.ts";
-export { validatePlan } from "./src/plan/validate_plan.ts";
-export { GlobalStorageTracker } from "./src/plan/storage_tracker.ts";
-export { type ClusterSpec, type CostModel, type Link, type Pattern, RedistribPlanner } from "./src/plan/planner.ts";
+export * from "./src/plan/validate_plan.ts";
+export { GlobalStorageTracker, type Holding } from "./src/plan/storage_tracker.ts";
+export type { ClusterSpec, CostModel, Link } from "./src/plan/cluster_spec.ts";
+export * from "./src/plan/planner.ts";
 
 export { openRuntime, type Runtime, type RuntimeOptions } from "./src/device/runtime.ts";
 export { DeviceBuffer } from "./src/device/device_buffer.ts";
+export { Event, Stream } from "./src/device/stream.ts";
 export { Communicator, type CommunicatorOptions } from "./src/comm/communicator.ts";
+export { GroupCalls, IssuedGroup } from "./src/comm/group.ts";
 
 export { Catalogue, type CatalogueKey } from "./src/transfer/catalogue.ts";
 export { type LoweringOptions, lowerPlan } from "./src/transfer/lower.ts";

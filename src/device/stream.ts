@@ -19,12 +19,11 @@ import type { DeviceRuntime } from "./runtime.ts";
 export class Stream implements Disposable {
   /** The `cudaStream_t`; 0 once disposed. */
   handle: bigint;
-  /** The runtime it belongs to. */
-  readonly runtime: DeviceRuntime;
+  readonly #runtime: DeviceRuntime;
 
   /** Creates a stream on the runtime's device. */
   constructor(runtime: DeviceRuntime) {
-    this.runtime = runtime;
+    this.#runtime = runtime;
     runtime.makeCurrent();
     const out = new BigUint64Array(1);
     const code = runtime.libraries.cudart.symbols.cudaStreamCreateWithFlags(out, cudaStreamFlags.nonBlocking);
@@ -34,16 +33,16 @@ export class Stream implements Disposable {
 
   /** Whether all work enqueued so far is done. Also what lets the stand-in's queue advance. */
   isIdle(): boolean {
-    const code = this.runtime.libraries.cudart.symbols.cudaStreamQuery(this.handle);
+    const code = this.#runtime.libraries.cudart.symbols.cudaStreamQuery(this.handle);
     if (code === cudaSuccess) return true;
     if (code === cudaErrorNotReady) return false;
-    throw cudaError(this.runtime.libraries, "cudaStreamQuery", code);
+    throw cudaError(this.#runtime.libraries, "cudaStreamQuery", code);
   }
 
   /** Lets work enqueued from now on wait, on the device, until `event` has completed. */
   waitFor(event: Event): void {
-    const code = this.runtime.libraries.cudart.symbols.cudaStreamWaitEvent(this.handle, event.handle, 0);
-    if (code !== cudaSuccess) throw cudaError(this.runtime.libraries, "cudaStreamWaitEvent", code);
+    const code = this.#runtime.libraries.cudart.symbols.cudaStreamWaitEvent(this.handle, event.handle, 0);
+    if (code !== cudaSuccess) throw cudaError(this.#runtime.libraries, "cudaStreamWaitEvent", code);
   }
 
   /** Resolves when all work enqueued so far is done, without blocking. */
@@ -53,7 +52,7 @@ export class Stream implements Disposable {
 
   /** Copies within the device. */
   copy(to: bigint, from: bigint, byteLength: number): void {
-    const { libraries } = this.runtime;
+    const { libraries } = this.#runtime;
     const code = libraries.cudart.symbols.cudaMemcpyAsync(
       to,
       from,
@@ -69,7 +68,7 @@ export class Stream implements Disposable {
    */
   copyFromHost(to: bigint, from: Uint8Array): void {
     if (from.byteLength === 0) return;
-    const { libraries } = this.runtime;
+    const { libraries } = this.#runtime;
     const code = libraries.cudart.symbols.cudaMemcpyAsyncFromHost(
       to,
       from,
@@ -83,7 +82,7 @@ export class Stream implements Disposable {
   /** Copies to the host; `to` must stay referenced until the stream has passed. */
   copyToHost(to: Uint8Array, from: bigint): void {
     if (to.byteLength === 0) return;
-    const { libraries } = this.runtime;
+    const { libraries } = this.#runtime;
     const code = libraries.cudart.symbols.cudaMemcpyAsyncToHost(
       to,
       from,
@@ -96,7 +95,7 @@ export class Stream implements Disposable {
 
   /** Fills bytes on the device with one value. */
   fill(to: bigint, value: number, byteLength: number): void {
-    const { libraries } = this.runtime;
+    const { libraries } = this.#runtime;
     const code = libraries.cudart.symbols.cudaMemsetAsync(to, value, BigInt(byteLength), this.handle);
     if (code !== cudaSuccess) throw cudaError(libraries, "cudaMemsetAsync", code);
   }
@@ -106,8 +105,8 @@ export class Stream implements Disposable {
     if (this.handle === 0n) return;
     const handle = this.handle;
     this.handle = 0n;
-    const code = this.runtime.libraries.cudart.symbols.cudaStreamDestroy(handle);
-    if (code !== cudaSuccess) throw cudaError(this.runtime.libraries, "cudaStreamDestroy", code);
+    const code = this.#runtime.libraries.cudart.symbols.cudaStreamDestroy(handle);
+    if (code !== cudaSuccess) throw cudaError(this.#runtime.libraries, "cudaStreamDestroy", code);
   }
 }
 
@@ -115,12 +114,11 @@ export class Stream implements Disposable {
 export class Event implements Disposable {
   /** The `cudaEvent_t`; 0 once disposed. */
   handle: bigint;
-  /** The runtime it belongs to. */
-  readonly runtime: DeviceRuntime;
+  readonly #runtime: DeviceRuntime;
 
   /** Creates an event, complete until first recorded. */
   constructor(runtime: DeviceRuntime) {
-    this.runtime = runtime;
+    this.#runtime = runtime;
     runtime.makeCurrent();
     const out = new BigUint64Array(1);
     const code = runtime.libraries.cudart.symbols.cudaEventCreateWithFlags(out, cudaEventFlags.disableTiming);
@@ -130,23 +128,24 @@ export class Event implements Disposable {
 
   /** Marks the present end of a stream. */
   record(stream: Stream): void {
-    const code = this.runtime.libraries.cudart.symbols.cudaEventRecord(this.handle, stream.handle);
-    if (code !== cudaSuccess) throw cudaError(this.runtime.libraries, "cudaEventRecord", code);
+    const code = this.#runtime.libraries.cudart.symbols.cudaEventRecord(this.handle, stream.handle);
+    if (code !== cudaSuccess) throw cudaError(this.#runtime.libraries, "cudaEventRecord", code);
   }
 
   /** Whether the stream has passed the mark. */
   isDone(): boolean {
-    const code = this.runtime.libraries.cudart.symbols.cudaEventQuery(this.handle);
+    const code = this.#runtime.libraries.cudart.symbols.cudaEventQuery(this.handle);
     if (code === cudaSuccess) return true;
     if (code === cudaErrorNotReady) return false;
-    throw cudaError(this.runtime.libraries, "cudaEventQuery", code);
+    throw cudaError(this.#runtime.libraries, "cudaEventQuery", code);
   }
 
+  /** Destroys the event. */
   [Symbol.dispose](): void {
     if (this.handle === 0n) return;
     const handle = this.handle;
     this.handle = 0n;
-    const code = this.runtime.libraries.cudart.symbols.cudaEventDestroy(handle);
-    if (code !== cudaSuccess) throw cudaError(this.runtime.libraries, "cudaEventDestroy", code);
+    const code = this.#runtime.libraries.cudart.symbols.cudaEventDestroy(handle);
+    if (code !== cudaSuccess) throw cudaError(this.#runtime.libraries, "cudaEventDestroy", code);
   }
 }

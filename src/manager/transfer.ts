@@ -307,7 +307,7 @@ function reserve(context: TransferContext, meta: SequenceSample, catalogue: Cata
         }
         messageStart += aligned(bytes);
       }
-      // Items without bytes travel in no message of their own.
+      // Items without bytes travel in no message.
       for (const item of program.received) if (!regions.has(item)) regions.set(item, slab.region(0, 0));
       slab.seal();
     }
@@ -385,7 +385,7 @@ async function agree(context: TransferContext, verdict: Verdict, deadline: Deadl
 
 async function move(
   context: TransferContext,
-  { program, catalogue, regions, staging }: Reserved,
+  { program, regions, staging }: Reserved,
   progress: Progress,
   deadline: Deadline,
   options: RedistributeOptions,
@@ -400,7 +400,6 @@ async function move(
   await runProgram(program, {
     communicator,
     replicaGroups,
-    catalogue,
     regionOf: (item) => regions.get(item)!,
     staging: staging?.address ?? 0n,
     deadline,

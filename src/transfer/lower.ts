@@ -95,6 +95,7 @@ export function lowerPlan(
       for (const keyIndex of keyIndices) {
         for (const idIndex of idIndices) {
           const item = catalogue.item(keyIndex, idIndex);
+          const travels = catalogue.bytes[item]! > 0;
           const before = history[item]!;
           let effect = before.effects.get(number);
           if (effect === undefined) {
@@ -105,20 +106,20 @@ export function lowerPlan(
           if (effect.claimed && source === rank) required.push(item);
           for (const hop of effect.hops) {
             phaseCount = Math.max(phaseCount, hop.phase + 1);
+            if (hop.to === rank) received.push(item);
+            if (!travels) continue;
             if (hop.from === rank) append(sends, hop.phase, hop.to, item);
-            if (hop.to === rank) {
-              append(receives, hop.phase, hop.from, item);
-              received.push(item);
-            }
+            if (hop.to === rank) append(receives, hop.phase, hop.from, item);
           }
           for (const cast of effect.casts) {
             phaseCount = Math.max(phaseCount, cast.phase + 1);
             if (!router.groups[cast.group]!.includes(rank)) continue;
+            if (cast.root !== rank) received.push(item);
+            if (!travels) continue;
             const inPhase = casts.get(cast.phase) ?? casts.set(cast.phase, new Map()).get(cast.phase)!;
             const name = `${cast.group} ${cast.root}`;
             const entry = inPhase.get(name) ?? inPhase.set(name, { cast, items: [] }).get(name)!;
             entry.items.push(item);
-            if (cast.root !== rank) received.push(item);
           }
         }
       }
@@ -134,7 +135,7 @@ export function lowerPlan(
       root: cast.root,
       items: ascending(items),
       bytes: catalogue.totalBytes(items),
-    })).filter(({ bytes }) => bytes > 0).sort((a, b) => a.group - b.group || a.root - b.root),
+    })).sort((a, b) => a.group - b.group || a.root - b.root),
   }));
   return finish(rank, phases, ascending(required), ascending(received), catalogue);
 }
@@ -270,7 +271,7 @@ function append(table: Map<number, Map<number, number[]>>, phase: number, peer: 
   else items.push(item);
 }
 
-/** Messages that have bytes, nearest peer first. */
+/** The messages of one phase and direction, nearest peer first. */
 function messages(
   byPeer: ReadonlyMap<number, number[]> | undefined,
   catalogue: Catalogue,
@@ -278,7 +279,6 @@ function messages(
 ): Message[] {
   return [...byPeer ?? []]
     .map(([peer, items]): Message => ({ peer, items: ascending(items), bytes: catalogue.totalBytes(items) }))
-    .filter(({ bytes }) => bytes > 0)
     .sort((a, b) => distance(a.peer) - distance(b.peer));
 }
 

@@ -14,9 +14,9 @@
 export interface Message {
   /** The other rank. */
   readonly peer: number;
-  /** The items, ascending. */
+  /** The items, ascending. Items without bytes travel in no message, but are received all the same. */
   readonly items: Uint32Array;
-  /** The sum of their sizes. Items without bytes travel in no message, but are received all the same. */
+  /** The sum of their sizes. */
   readonly bytes: number;
 }
 

@@ -8,7 +8,6 @@ import type { Communicator } from "../comm/communicator.ts";
 import { type IssuedGroup, MAX_GROUP_OPERATIONS } from "../comm/group.ts";
 import type { Region } from "../device/slab.ts";
 import { type Deadline, pollUntil } from "../wait.ts";
-import type { Catalogue } from "./catalogue.ts";
 import type { Message, Phase, Program } from "./program.ts";
 
 /** A replica group's communicator, as this rank has it. */
@@ -25,8 +24,6 @@ export interface RunContext {
   readonly communicator: Communicator;
   /** In the order that the program was lowered with. */
   readonly replicaGroups: readonly ReplicaGroup[];
-  /** The items. */
-  readonly catalogue: Catalogue;
   /** Where an item that this rank sends or receives lies. */
   regionOf(item: number): Region;
   /** `program.stagingBytes` bytes for packing; 0 where there are none. */
@@ -53,12 +50,13 @@ export async function runProgram(program: Program, context: RunContext): Promise
 }
 
 async function issuePhase(phase: Phase, number: number, context: RunContext): Promise<IssuedGroup[]> {
-  const { communicator, catalogue, replicaGroups, deadline, regionOf } = context;
+  const { communicator, replicaGroups, deadline, regionOf } = context;
   const { rank, worldSize } = communicator;
   const packer = new Packer(context);
   const groups: IssuedGroup[] = [];
   const from = phase.sends.map(({ items }) => packer.contiguous(items));
-  const into = phase.receives.map(({ items }) => firstAddress(items, catalogue, regionOf));
+  // Received items of one message lie one after another.
+  const into = phase.receives.map(({ items }) => regionOf(items[0]!).address);
   // Both ends of a message have it at the same distance, so that groups cut by distance fit together on all ranks.
   const perGroup = MAX_GROUP_OPERATIONS / 2;
   for (let nearest = 0; nearest < worldSize; nearest += perGroup) {
@@ -77,7 +75,7 @@ async function issuePhase(phase: Phase, number: number, context: RunContext): Pr
   }
   for (const { group, root, items, bytes } of phase.broadcasts) {
     const { members, communicator: replicas } = replicaGroups[group]!;
-    const address = root === rank ? packer.contiguous(items) : firstAddress(items, catalogue, regionOf);
+    const address = root === rank ? packer.contiguous(items) : regionOf(items[0]!).address;
     groups.push(
       await replicas!.group(
         `phase ${number}`,
@@ -96,12 +94,6 @@ export function peersOf(phase: Phase, replicaGroups: readonly ReplicaGroup[], ra
   for (const { group } of phase.broadcasts) for (const member of replicaGroups[group]!.members) peers.add(member);
   peers.delete(rank);
   return [...peers].sort((a, b) => a - b);
-}
-
-/** Received items of one message lie one after another: the address of the first that has bytes. */
-function firstAddress(items: Uint32Array, catalogue: Catalogue, regionOf: (item: number) => Region): bigint {
-  for (const item of items) if (catalogue.bytes[item]! > 0) return regionOf(item).address;
-  throw new Error("a message without bytes");
 }
 
 /** A stretch of device memory. */
