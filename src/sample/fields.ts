@@ -61,7 +61,7 @@ export class OwnedFields implements SampleFields {
   /** Per key the tensor. */
   data: Record<string, HostTensor | TensorHandle | null> | null = null;
   /** Per name one entry per id. */
-  readonly metadata: Record<string, unknown[]> = {};
+  metadata: Record<string, unknown[]> = {};
 
   /** Fields with nothing under the keys yet. */
   constructor(ids: string[], keys: string[]) {
@@ -147,7 +147,7 @@ export function checkStructure(init: SequenceSampleInit, shapesField = "trailing
       });
     }
   }
-  copyMetadata(checkMetadata(init.metadata ?? {}, fields.ids.length), fields.metadata);
+  fields.metadata = copyMetadata(checkMetadata(init.metadata ?? {}, fields.ids.length));
   return fields;
 }
 
@@ -189,13 +189,13 @@ function checkSeqlens(perId: unknown, field: string, batchSize: number): number[
       value: perId,
     });
   }
-  const copy: number[][] = [];
-  for (let i = 0; i < batchSize; i++) copy.push(checkLengths(perId[i], () => `${field}[${i}]`));
+  const copy: number[][] = perId.slice();
+  for (let i = 0; i < batchSize; i++) copy[i] = checkLengths(copy[i], field, i);
   return copy;
 }
 
 function checkShape(shape: unknown, field: string): number[] {
-  const dims = checkLengths(shape, () => field);
+  const dims = checkLengths(shape, field);
   if (dims.length < MOST_DIMENSIONS) return dims;
   throw new SampleError(`${field} has ${dims.length} dimensions; a tensor has at most ${MOST_DIMENSIONS} in all`, {
     field,
@@ -203,21 +203,24 @@ function checkShape(shape: unknown, field: string): number[] {
   });
 }
 
-function checkLengths(lengths: unknown, field: () => string): number[] {
+/** `index` is that of the id, where the lengths are those of one. */
+function checkLengths(lengths: unknown, field: string, index?: number): number[] {
+  const place = () => index === undefined ? field : `${field}[${index}]`;
   if (!Array.isArray(lengths)) {
-    throw new SampleError(`${field()} is an array of integers from 0 up, not ${show(lengths)}`, {
-      field: field(),
+    throw new SampleError(`${place()} is an array of integers from 0 up, not ${show(lengths)}`, {
+      field: place(),
       value: lengths,
     });
   }
-  const copy: number[] = [];
-  for (let i = 0; i < lengths.length; i++) {
-    const length: unknown = lengths[i];
+  // A slice takes just the room it needs, where an array that grows takes several times as much.
+  const copy: number[] = lengths.slice();
+  for (let i = 0; i < copy.length; i++) {
+    const length: unknown = copy[i];
     if (!Number.isSafeInteger(length) || (length as number) < 0) {
-      const place = `${field()}[${i}]`;
-      throw new SampleError(`${place} is an integer from 0 up, not ${show(length)}`, { field: place, value: length });
+      const which = `${place()}[${i}]`;
+      throw new SampleError(`${which} is an integer from 0 up, not ${show(length)}`, { field: which, value: length });
     }
-    copy.push((length as number) + 0); // -0 becomes 0
+    copy[i] = (length as number) + 0; // -0 becomes 0
   }
   return copy;
 }
@@ -264,22 +267,20 @@ export function requireRecord(value: unknown, field: string, keys: readonly stri
   return value;
 }
 
-/** Copies entries `start` to `end` (all of them unless told otherwise) of every name into `target`, behind what is there. */
-export function copyMetadata(
-  metadata: Readonly<Record<string, readonly unknown[]>>,
-  target: Record<string, unknown[]>,
-  start = 0,
-  end?: number,
-): void {
-  for (const name of Object.keys(metadata)) {
-    const values = metadata[name]!;
-    if (!Object.hasOwn(target, name)) target[name] = [];
-    const copies = target[name]!;
-    for (let i = start; i < (end ?? values.length); i++) {
-      const value = values[i];
-      copies.push(typeof value === "object" ? copyValue(value, entryOf("metadata", name)) : value);
-    }
+/** A copy of metadata that shares nothing with it. */
+export function copyMetadata(metadata: Readonly<Record<string, readonly unknown[]>>): Record<string, unknown[]> {
+  const copy: Record<string, unknown[]> = {};
+  for (const name of Object.keys(metadata)) copy[name] = copyValues(metadata[name]!, name);
+  return copy;
+}
+
+/** A copy of entries `start` to `end` (all unless told otherwise) of the metadata called `name`. */
+export function copyValues(values: readonly unknown[], name: string, start?: number, end?: number): unknown[] {
+  const copy = values.slice(start, end);
+  for (let i = 0; i < copy.length; i++) {
+    if (typeof copy[i] === "object") copy[i] = copyValue(copy[i], entryOf("metadata", name));
   }
+  return copy;
 }
 
 /** How deep a metadata value may nest. */

@@ -6,7 +6,7 @@
 
 import { SampleError } from "../errors.ts";
 import { show } from "../show.ts";
-import { copyMetadata, OwnedFields, type SampleFields } from "./fields.ts";
+import { copyValues, OwnedFields, type SampleFields } from "./fields.ts";
 import { entryOf } from "./path.ts";
 import { type HostTensor, isHostTensor, type TensorHandle } from "./tensor.ts";
 
@@ -28,15 +28,15 @@ export function gatherFields(samples: readonly SampleFields[], keys?: readonly s
     fields.dtypes[key] = first.dtypes[key]!;
     const trailingShape = first.trailingShapes[key]!;
     fields.trailingShapes[key] = trailingShape === null ? null : [...trailingShape];
-    const lengths: number[][] = [];
-    for (const sample of samples) for (const sequences of sample.seqlens[key]!) lengths.push(sequences.slice());
-    fields.seqlens[key] = lengths;
+    fields.seqlens[key] = samples.flatMap((sample) => sample.seqlens[key]!.map((lengths) => lengths.slice()));
   }
   if (first.data !== null) {
     fields.data = {};
     for (const key of chosen) fields.data[key] = gatherTensors(samples, key);
   }
-  for (const sample of samples) copyMetadata(sample.metadata, fields.metadata);
+  for (const name of Object.keys(first.metadata)) {
+    fields.metadata[name] = samples.flatMap((sample) => copyValues(sample.metadata[name]!, name));
+  }
   return fields;
 }
 

@@ -289,7 +289,7 @@ export class SequenceSample {
       fields.seqlens[key] = this.seqlens[key]!.map((lengths) => lengths.slice());
       if (fields.data !== null) fields.data[key] = this.data![key]!;
     }
-    copyMetadata(this.metadata, fields.metadata);
+    fields.metadata = copyMetadata(this.metadata);
     return fields;
   }
 

@@ -6,7 +6,7 @@
 
 import { SampleError } from "../errors.ts";
 import { show } from "../show.ts";
-import { copyMetadata, OwnedFields, type SampleFields, sumOf } from "./fields.ts";
+import { copyValues, OwnedFields, type SampleFields, sumOf, totalLength } from "./fields.ts";
 import { requireHost } from "./gather.ts";
 import { type HostTensor, rowBytes, type TensorHandle } from "./tensor.ts";
 
@@ -97,6 +97,7 @@ export function splitFields(sample: SampleFields, boundaries: readonly number[])
   const { ids, keys, data, metadata } = sample;
   /** Per key the first row that no part has yet. */
   const rows = new Array<number>(keys.length).fill(0);
+  const names = Object.keys(metadata);
   const parts: OwnedFields[] = [];
   for (let p = 0; p + 1 < boundaries.length; p++) {
     const start = boundaries[p]!;
@@ -108,14 +109,8 @@ export function splitFields(sample: SampleFields, boundaries: readonly number[])
       const trailingShape = sample.trailingShapes[key]!;
       part.dtypes[key] = sample.dtypes[key]!;
       part.trailingShapes[key] = trailingShape === null ? null : [...trailingShape];
-      const seqlens = sample.seqlens[key]!;
-      const lengths: number[][] = [];
-      let length = 0;
-      for (let i = start; i < end; i++) {
-        const sequences = seqlens[i]!.slice();
-        for (const n of sequences) length += n;
-        lengths.push(sequences);
-      }
+      const lengths = sample.seqlens[key]!.slice(start, end).map((sequences) => sequences.slice());
+      const length = totalLength(lengths);
       part.seqlens[key] = lengths;
       if (data !== null) {
         const tensor = data[key]!;
@@ -124,7 +119,7 @@ export function splitFields(sample: SampleFields, boundaries: readonly number[])
       }
       rows[k]! += length;
     }
-    copyMetadata(metadata, part.metadata, start, end);
+    for (const name of names) part.metadata[name] = copyValues(metadata[name]!, name, start, end);
     parts.push(part);
   }
   return parts;
@@ -160,7 +155,7 @@ export function reorderFields(sample: SampleFields, indices: readonly number[]):
   }
   for (const name of Object.keys(sample.metadata)) {
     const values = sample.metadata[name]!;
-    copyMetadata({ [name]: indices.map((i) => values[i]) }, fields.metadata);
+    fields.metadata[name] = copyValues(indices.map((i) => values[i]), name);
   }
   return fields;
 }
