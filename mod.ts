@@ -40,14 +40,7 @@ export { parseLayouts, type ParseLayoutsOptions } from "./src/layout/parse_layou
 
 export type { DType } from "./src/sample/dtype.ts";
 export type { HostTensor, TensorHandle } from "./src/sample/tensor.ts";
-export {
-  type MicroBatchSpec,
-  SequenceSample,
-  type SequenceSampleInit,
-  type SplitResult,
-} from "./src/sample/sequence_sample.ts";
-export type { SplitSpec } from "./src/sample/split.ts";
-export type { SampleJSON } from "./src/sample/sample_json.ts";
+export * from "./src/sample/sequence_sample.ts";
 
 export * from "./src/plan/step.ts";
 export { parsePlan, planToJSON } from "./src/plan/plan_json.ts";
