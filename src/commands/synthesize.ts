@@ -8,19 +8,23 @@
 /** A source of 32-bit words. */
 export type Words = () => number;
 
-/** Words for one key of one id: xoshiro128** by Blackman and Vigna, its state hashed from the three. */
+/** Words for one key of one id. */
 export function words(seed: number, key: string, id: string): Words {
-  const state = hash128(`${seed}\0${key}\0${id}`);
+  return xoshiro128(hash128(`${seed}\0${key}\0${id}`));
+}
+
+/** The generator xoshiro128** of Blackman and Vigna, begun at a state of four words that are not all zero. */
+export function xoshiro128(begin: Iterable<number>): Words {
+  let [s0 = 0, s1 = 0, s2 = 0, s3 = 0] = begin;
   return () => {
-    const [s0, s1, s2, s3] = state as unknown as [number, number, number, number];
     const word = Math.imul(rotate(Math.imul(s1, 5), 7), 9) >>> 0;
-    const t = s1 << 9;
-    const a = s2 ^ s0;
-    const b = s3 ^ s1;
-    state[0] = s0 ^ b;
-    state[1] = s1 ^ a;
-    state[2] = a ^ t;
-    state[3] = rotate(b, 11);
+    const shifted = s1 << 9;
+    s2 ^= s0;
+    s3 ^= s1;
+    s1 ^= s2;
+    s0 ^= s3;
+    s2 ^= shifted;
+    s3 = rotate(s3, 11);
     return word;
   };
 }

@@ -23,7 +23,8 @@ import {
 import { Deadline } from "../wait.ts";
 import { Gate, requireToken } from "./auth.ts";
 import { ControlSocket } from "./control_socket.ts";
-import { parseReport, parseToCoordinator, parseUniqueId, type Register } from "./protocol.ts";
+import type { Register } from "./messages.ts";
+import { parseReport, parseToCoordinator, parseUniqueId } from "./protocol.ts";
 import { RemoteWorker } from "./remote_worker.ts";
 import { encodeError } from "./wire_error.ts";
 import { within } from "./within.ts";

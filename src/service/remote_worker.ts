@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Command, Register, ToCoordinator, ToWorker } from "./protocol.ts";
+import type { Register, ToCoordinator, ToWorker, WorkerCommand } from "./messages.ts";
 import { ProtocolError } from "./protocol.ts";
 import { WorkerClient } from "./worker_client.ts";
 import { decodeError } from "./wire_error.ts";
@@ -54,7 +54,7 @@ export class RemoteWorker {
    * @returns What it answered; the one who asks knows its type and checks it.
    * @throws The worker's own error, of the same class; what {@linkcode RemoteWorker.lose} was given, when the worker is lost.
    */
-  request(command: Command, onProgress?: (progress: RankProgress) => void): Promise<unknown> {
+  request(command: WorkerCommand, onProgress?: (progress: RankProgress) => void): Promise<unknown> {
     if (this.#lost !== null) return Promise.reject(this.#lost);
     const id = this.#nextId++;
     const { promise, resolve, reject } = Promise.withResolvers<unknown>();

@@ -7,7 +7,8 @@
 import { SequenceSample, type WaitOptions } from "../../mod.ts";
 import { Deadline } from "../wait.ts";
 import { bearer } from "./auth.ts";
-import { type Health, type Holdings, parseHealth, parseHoldings, parseWireError } from "./protocol.ts";
+import type { Health, Holdings } from "./messages.ts";
+import { parseHealth, parseHoldings, parseWireError } from "./protocol.ts";
 import { decodeError } from "./wire_error.ts";
 
 /** Speaks to one worker. */

@@ -32,15 +32,15 @@ import { openLibraries } from "../../ffi/open.ts";
 import { bearer, Gate, requireToken } from "./auth.ts";
 import { ControlSocket } from "./control_socket.ts";
 import {
-  type Command,
   type Health,
-  parseSampleRequest,
-  parseToWorker,
+  type Init,
   PROTOCOL_VERSION,
-  ProtocolError,
+  type Redistribute,
   type Register,
   type ToCoordinator,
-} from "./protocol.ts";
+  type WorkerCommand,
+} from "./messages.ts";
+import { parseSampleRequest, parseToWorker, ProtocolError } from "./protocol.ts";
 import { decodeError, encodeError } from "./wire_error.ts";
 
 /** What a worker is started with. */
@@ -208,7 +208,7 @@ export class WorkerService implements AsyncDisposable {
   }
 
   /** Does what a command says; its result goes back as JSON. */
-  #obey(id: number, command: Command): Promise<unknown> {
+  #obey(id: number, command: WorkerCommand): Promise<unknown> {
     switch (command.name) {
       case "createUniqueId":
         return promised(() => this.#runtime.createUniqueId().toBase64());
@@ -237,7 +237,7 @@ export class WorkerService implements AsyncDisposable {
     }
   }
 
-  async #init(command: Command & { name: "init" }, signal: AbortSignal): Promise<null> {
+  async #init(command: Init, signal: AbortSignal): Promise<null> {
     if (this.#worldSize !== null) throw new SeqferryError(`rank ${this.#rank} has joined a world already`);
     const { worldSize, timeoutMs } = command;
     const layout = command.layout === null ? undefined : ClusterLayout.fromJSON(command.layout);
@@ -264,7 +264,7 @@ export class WorkerService implements AsyncDisposable {
     }
   }
 
-  async #redistribute(id: number, command: Command & { name: "redistribute" }, signal: AbortSignal): Promise<unknown> {
+  async #redistribute(id: number, command: Redistribute, signal: AbortSignal): Promise<unknown> {
     const manager = this.#ready();
     const { timeoutMs, verify } = command;
     const meta = SequenceSample.fromJSON(command.meta);
