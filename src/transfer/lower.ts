@@ -14,7 +14,7 @@
  * @module
  */
 
-import type { RedistribStep } from "../plan/step.ts";
+import { deliveriesOf, type Delivery, type RedistribStep } from "../plan/step.ts";
 import type { Catalogue } from "./catalogue.ts";
 import type { GroupBroadcast, Message, Phase, Program } from "./program.ts";
 
@@ -32,7 +32,7 @@ const SMALLEST_BROADCAST_GROUP = 3;
 /** Which ranks have an item, and since which phase (0: from before the transfer). */
 interface History {
   readonly since: ReadonlyMap<number, number>;
-  /** What a movement does to this history, by the movement's number. */
+  /** What a movement does to this history, by the number of its source and destinations. */
   readonly effects: Map<number, Effect>;
 }
 
@@ -57,13 +57,6 @@ interface Effect {
   readonly next: History;
 }
 
-/** Items that one source sends to the same destinations. */
-interface Movement {
-  readonly source: number;
-  readonly destinations: readonly number[];
-  readonly ids: readonly string[];
-}
-
 /**
  * Lowers `plan` to the program of one rank. The plan is valid for this meta and world size.
  *
@@ -85,12 +78,15 @@ export function lowerPlan(
   const required: number[] = [];
   const received: number[] = [];
   let phaseCount = 0;
-  let movementNumber = 0;
+  const numbers = new Map<string, number>();
 
   for (const step of plan) {
     const keyIndices = step.keys.map((key) => catalogue.keyIndex(key)!);
-    for (const { source, destinations, ids } of movementsOf(step)) {
-      const number = movementNumber++;
+    for (const { src: source, dsts: destinations, ids } of movementsOf(step)) {
+      // Movements between the same ranks do the same to the same history.
+      const name = `${source}>${destinations.join()}`;
+      const number = numbers.get(name) ?? numbers.size;
+      numbers.set(name, number);
       const idIndices = ids.map((id) => catalogue.idIndex(id)!);
       for (const keyIndex of keyIndices) {
         for (const idIndex of idIndices) {
@@ -161,40 +157,28 @@ function finish(
   return { rank, phases, required, received, bytesSent, bytesReceived, stagingBytes, peakBytes };
 }
 
-/** The movements of one step: who sends which ids to whom. */
-function movementsOf(step: RedistribStep): Movement[] {
-  switch (step.commType) {
-    case "gather":
-      return step.srcs.map((source, i) => ({ source, destinations: [step.root], ids: step.ids[i]! }));
-    case "bcast":
-      return [{ source: step.root, destinations: ascendingRanks(step.dsts), ids: step.ids }];
-    case "exchange":
-      return step.srcs.map((source, i) => ({
-        source,
-        destinations: ascendingRanks(step.dsts[i]!),
-        ids: step.ids[i]!,
-      }));
-    case "scatter": {
-      // Each destination has its own list of ids; ids that go to the same destinations travel together.
-      const destinationsOf = new Map<string, number[]>();
-      const order = step.dsts.map((dst, i) => ({ dst, ids: step.ids[i]! })).sort((a, b) => a.dst - b.dst);
-      for (const { dst, ids } of order) {
-        for (const id of ids) {
-          const destinations = destinationsOf.get(id);
-          if (destinations === undefined) destinationsOf.set(id, [dst]);
-          else destinations.push(dst);
-        }
-      }
-      const movements = new Map<string, { source: number; destinations: number[]; ids: string[] }>();
-      for (const [id, destinations] of destinationsOf) {
-        const name = destinations.join();
-        const movement = movements.get(name);
-        if (movement === undefined) movements.set(name, { source: step.root, destinations, ids: [id] });
-        else movement.ids.push(id);
-      }
-      return [...movements.values()];
+/** The movements of one step: its deliveries, with the destinations sorted; ids of a scatter that go to the same destinations travel together. */
+function movementsOf(step: RedistribStep): Delivery[] {
+  const deliveries = deliveriesOf(step);
+  if (step.commType !== "scatter") {
+    return deliveries.map(({ src, dsts, ids }) => ({ src, dsts: [...dsts].sort((a, b) => a - b), ids }));
+  }
+  const destinationsOf = new Map<string, number[]>();
+  for (const { dsts, ids } of deliveries.sort((a, b) => a.dsts[0]! - b.dsts[0]!)) {
+    for (const id of ids) {
+      const destinations = destinationsOf.get(id);
+      if (destinations === undefined) destinationsOf.set(id, [...dsts]);
+      else destinations.push(...dsts);
     }
   }
+  const movements = new Map<string, { src: number; dsts: number[]; ids: string[] }>();
+  for (const [id, dsts] of destinationsOf) {
+    const name = dsts.join();
+    const movement = movements.get(name);
+    if (movement === undefined) movements.set(name, { src: step.root, dsts, ids: [id] });
+    else movement.ids.push(id);
+  }
+  return [...movements.values()];
 }
 
 /** Works out what a movement does to a history, and interns histories. */
@@ -284,8 +268,4 @@ function messages(
 
 function ascending(items: readonly number[]): Uint32Array {
   return Uint32Array.from(items).sort();
-}
-
-function ascendingRanks(ranks: readonly number[]): number[] {
-  return [...ranks].sort((a, b) => a - b);
 }
