@@ -100,6 +100,11 @@ export class DataManager implements AsyncDisposable {
     return this.#storage.size;
   }
 
+  /** The ids stored, in the order in which they came. */
+  get ids(): string[] {
+    return this.#storage.ids();
+  }
+
   /**
    * Makes a communicator for each group of replicas of the destination models, so that one copy to a group can be broadcast within it. Collective;
    * without a layout it returns at once.

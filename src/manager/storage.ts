@@ -28,6 +28,11 @@ export class Storage {
     return this.#samples.size;
   }
 
+  /** The ids, in the order in which they came. */
+  ids(): string[] {
+    return [...this.#samples.keys()];
+  }
+
   /** Whether an id is there. */
   has(id: string): boolean {
     return this.#samples.has(id);
