@@ -39,6 +39,8 @@ export interface CoordinatorOptions {
   readonly port?: number;
   /** The token that workers show and are shown; null for none, on a loopback address only. */
   readonly token: string | null;
+  /** How long workers have to answer once they were told to give up or to end, in milliseconds; 5000 unless given. */
+  readonly graceMs?: number;
 }
 
 /** What a redistribution of all ranks takes. */
@@ -51,8 +53,8 @@ export interface CollectiveOptions extends WaitOptions {
 
 /** Ranks that answer after this many milliseconds more, when one has failed, are told to give up. */
 const STRAGGLER_MS = 1_000;
-/** How long ranks have to answer once they were told to give up, in milliseconds. */
-const GIVING_UP_MS = 5_000;
+/** The default of {@linkcode CoordinatorOptions.graceMs}. */
+const GRACE_MS = 5_000;
 /** A worker that does not answer pings for this many seconds is lost. */
 const IDLE_SECONDS = 30;
 
@@ -63,6 +65,7 @@ export class Coordinator implements AsyncDisposable {
   /** How many ranks there are to be. */
   readonly worldSize: number;
   readonly #token: string | null;
+  readonly #graceMs: number;
   readonly #server: Deno.HttpServer<Deno.NetAddr>;
   readonly #workers: (RemoteWorker | undefined)[];
   readonly #sockets = new Set<ControlSocket>();
@@ -73,6 +76,7 @@ export class Coordinator implements AsyncDisposable {
     const { worldSize, hostname = "127.0.0.1", port = 0, token } = options;
     this.worldSize = worldSize;
     this.#token = token;
+    this.#graceMs = options.graceMs ?? GRACE_MS;
     this.#workers = new Array<RemoteWorker | undefined>(worldSize).fill(undefined);
     const gate = new Gate(token);
     this.#server = Deno.serve(
@@ -190,15 +194,15 @@ export class Coordinator implements AsyncDisposable {
       ));
   }
 
-  /** Tells all workers to end. Resolves when all connections have closed, or after the grace, in milliseconds. */
-  async shutdown(graceMs = GIVING_UP_MS): Promise<void> {
+  /** Tells all workers to end. Resolves when all connections have closed, or after the grace. */
+  async shutdown(): Promise<void> {
     this.#closing = true;
     const workers = this.#workers.filter((worker) => worker !== undefined);
     const ending = workers.map(async (worker) => {
       await worker.request({ name: "shutdown" }).catch(() => {});
       await worker.gone;
     });
-    await within(graceMs, Promise.all(ending));
+    await within(this.#graceMs, Promise.all(ending));
   }
 
   /** Closes all connections, which ends the workers, and the server. */
@@ -282,7 +286,7 @@ export class Coordinator implements AsyncDisposable {
         if (!urgent) await within(STRAGGLER_MS, all);
         const abort = { name: "abort" as const, reason: encodeError(reason) };
         for (const worker of workers) worker.request(abort).catch(() => {});
-        await within(GIVING_UP_MS, all);
+        await within(this.#graceMs, all);
       }
       const results = await within(0, all);
       options.signal?.throwIfAborted();

@@ -5,9 +5,17 @@ import { ControlSocket } from "../../src/service/control_socket.ts";
 async function echo(message: unknown): Promise<unknown> {
   const { promise, resolve } = Promise.withResolvers<unknown>();
   const closed = Promise.withResolvers<void>();
+  const answering: ControlSocket[] = [];
   await using server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, (request) => {
     const { socket, response } = Deno.upgradeWebSocket(request);
-    const control: ControlSocket = new ControlSocket(socket, { message: (json) => control.send(json), closed() {} });
+    answering.push(
+      new ControlSocket(socket, {
+        message(json) {
+          for (const control of answering) control.send(json);
+        },
+        closed() {},
+      }),
+    );
     return response;
   });
   const socket = new WebSocket(`ws://127.0.0.1:${server.addr.port}/`);
