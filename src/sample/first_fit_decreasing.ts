@@ -7,6 +7,7 @@
 import { SampleError } from "../errors.ts";
 import { show } from "../show.ts";
 import { BinaryHeap } from "./binary_heap.ts";
+import { bitonicOrder } from "./bitonic_order.ts";
 
 interface Group {
   /** Its number, in the order of opening. */
@@ -17,7 +18,7 @@ interface Group {
 
 /**
  * Allocates values to at least `minGroups` groups of at most `capacity` each, in the manner of first fit decreasing: values are taken from
- * the largest down (equal ones in their order); each opens a group while there are fewer than `minGroups` or none has room for it, and else
+ * the largest down (equal ones as {@linkcode bitonicOrder} has them); each opens a group while there are fewer than `minGroups` or none has room for it, and else
  * goes to the group with the fewest members of those with room (of equals to that with the smallest sum, then to the oldest).
  *
  * @param values Sizes, integers from 0 up.
@@ -46,8 +47,7 @@ export function firstFitDecreasing(values: readonly number[], capacity: number, 
     a.members.length - b.members.length || a.sum - b.sum || a.index - b.index
   );
   const full = new BinaryHeap<Group>((a, b) => a.sum - b.sum || a.index - b.index);
-  const order = values.map((_, i) => i).sort((a, b) => values[b]! - values[a]!);
-  for (const i of order) {
+  for (const i of bitonicOrder(values)) {
     const value = values[i]!;
     for (let next = full.peek(); next !== undefined && next.sum + value <= capacity; next = full.peek()) {
       withRoom.push(full.pop()!);
