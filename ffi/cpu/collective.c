@@ -1,0 +1,275 @@
+/*
+ * Collectives. Every rank posts its part on its board; each reads what it needs from the others' memory, in the order of collectives;
+ * whoever is read from waits until all have finished. A slot of the board is free again when all ranks have finished what was in it.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "accounts.h"
+#include "communicator.h"
+#include "group.h"
+#include "process.h"
+
+/* Bytes that are reduced in one go, and for which the inputs are brought together. */
+#define REDUCE_BYTES ((size_t)32 << 10)
+
+static const char *kind_name(int kind) {
+  return kind == OPERATION_BROADCAST    ? "ncclBroadcast"
+         : kind == OPERATION_ALL_GATHER ? "ncclAllGather"
+         : kind == OPERATION_ALL_REDUCE ? "ncclAllReduce"
+                                        : "no collective";
+}
+
+static struct world_rank *row_of(const struct communicator *communicator, int rank) { return &communicator->world->ranks[rank]; }
+
+static bool has_posted(const struct communicator *communicator, int rank, uint64_t sequence) {
+  return atomic_load_explicit(&row_of(communicator, rank)->posted, memory_order_acquire) > sequence;
+}
+
+static bool has_finished(const struct communicator *communicator, int rank, uint64_t sequence) {
+  return atomic_load_explicit(&row_of(communicator, rank)->finished, memory_order_acquire) > sequence;
+}
+
+static bool is_there(const struct communicator *communicator, int rank) {
+  /* What was read before must have been read before this is asked. */
+  atomic_thread_fence(memory_order_acquire);
+  return atomic_load_explicit(&row_of(communicator, rank)->left, memory_order_acquire) == 0;
+}
+
+/* ---- posting */
+
+static bool slot_is_free(struct communicator *communicator, uint64_t sequence) {
+  if (sequence < communicator->finished_by_all + WORLD_BOARD_SLOTS) return true;
+  uint64_t least = UINT64_MAX;
+  for (int rank = 0; rank < communicator->nranks; rank++) {
+    uint64_t finished = atomic_load_explicit(&row_of(communicator, rank)->finished, memory_order_acquire);
+    if (finished < least) least = finished;
+  }
+  communicator->finished_by_all = least;
+  return sequence < least + WORLD_BOARD_SLOTS;
+}
+
+static bool post(struct communicator *communicator, struct operation *operation) {
+  struct world_rank *own = row_of(communicator, communicator->rank);
+  uint64_t sequence = operation->sequence;
+  if (atomic_load_explicit(&own->posted, memory_order_relaxed) != sequence || !slot_is_free(communicator, sequence)) return false;
+  own->postings[sequence % WORLD_BOARD_SLOTS] = (struct posting){
+      .sequence = sequence,
+      .count = operation->count,
+      .offset = operation->from_offset,
+      .kind = (int32_t)operation->kind,
+      .type = operation->type,
+      .reduction = operation->reduction,
+      .root = operation->peer,
+  };
+  atomic_store_explicit(&own->posted, sequence + 1, memory_order_release);
+  operation->posted = true;
+  communicator_ring_all(communicator);
+  return true;
+}
+
+/* ---- comparing */
+
+/* What another rank posted, found to agree with this rank's part. NULL where it has not posted, or after both were told that it differs. */
+static const struct posting *agreed_posting(struct communicator *communicator, struct operation *operation, int rank) {
+  if (!has_posted(communicator, rank, operation->sequence)) return NULL;
+  const struct posting *posting = &row_of(communicator, rank)->postings[operation->sequence % WORLD_BOARD_SLOTS];
+  if (posting->kind == (int32_t)operation->kind && posting->count == operation->count && posting->type == operation->type &&
+      posting->reduction == operation->reduction && posting->root == operation->peer) {
+    return posting;
+  }
+  communicator_fail_both(communicator, rank, ncclInvalidUsage,
+                         "collective %llu of the communicator is %s of %zu %s (root %d, reduction %d) on rank %d, and %s of %llu %s "
+                         "(root %d, reduction %d) on rank %d",
+                         (unsigned long long)operation->sequence, kind_name((int)operation->kind), operation->count,
+                         type_name(operation->type), operation->peer, operation->reduction, communicator->rank,
+                         kind_name(posting->kind), (unsigned long long)posting->count, type_name(posting->type), posting->root,
+                         posting->reduction, rank);
+  return NULL;
+}
+
+/* ---- reading */
+
+/* Where another rank's bytes can be read; NULL after the communicator was failed. */
+static const void *bytes_of(struct communicator *communicator, int rank, uint64_t offset, size_t bytes) {
+  struct peer *peer = communicator_peer(communicator, rank);
+  const void *from = peer == NULL ? NULL : peer_bytes(peer, offset, bytes);
+  if (from == NULL) {
+    communicator_fail(communicator, ncclSystemError, "rank %d cannot map the device memory of rank %d", communicator->rank, rank);
+  }
+  return from;
+}
+
+/* Copies some more of one rank's part. */
+static enum step copy_part(struct communicator *communicator, struct operation *operation, int rank, char *to, size_t *budget) {
+  size_t bytes = operation->bytes - operation->done;
+  if (bytes > *budget) bytes = *budget;
+  if (bytes > 0) {
+    const char *from;
+    if (rank == communicator->rank) {
+      from = operation->from + operation->done;
+    } else {
+      const struct posting *posting = agreed_posting(communicator, operation, rank);
+      if (posting == NULL || !is_there(communicator, rank)) return STEP_STUCK;
+      from = bytes_of(communicator, rank, posting->offset + operation->done, bytes);
+      if (from == NULL) return STEP_STUCK;
+    }
+    if (to + operation->done != from) memmove(to + operation->done, from, bytes);
+    operation->done += bytes;
+    *budget -= bytes;
+  }
+  if (operation->done < operation->bytes) return bytes > 0 ? STEP_MOVED : STEP_STUCK;
+  if (rank != communicator->rank) {
+    if (!is_there(communicator, rank)) return STEP_STUCK;
+    communicator->received_bytes[rank] += operation->bytes;
+    account_add(ACCOUNT_COLLECTIVE_BYTES, operation->bytes);
+  }
+  return STEP_DONE;
+}
+
+static enum step read_broadcast(struct communicator *communicator, struct operation *operation, size_t *budget) {
+  int root = operation->peer;
+  if (root != communicator->rank && agreed_posting(communicator, operation, root) == NULL) return STEP_STUCK;
+  return copy_part(communicator, operation, root, operation->to, budget);
+}
+
+/* Each rank's part is copied as soon as it is there. */
+static enum step read_all_gather(struct communicator *communicator, struct operation *operation, size_t *budget) {
+  bool moved = false;
+  int missing = 0;
+  for (int rank = 0; rank < communicator->nranks; rank++) {
+    if (operation->seen[rank]) continue;
+    missing++;
+    if (operation->current >= 0 && operation->current != rank) continue;
+    if (rank != communicator->rank && agreed_posting(communicator, operation, rank) == NULL) continue;
+    char *to = operation->bytes == 0 ? NULL : operation->to + (size_t)rank * operation->bytes;
+    enum step result = copy_part(communicator, operation, rank, to, budget);
+    if (result == STEP_DONE) {
+      operation->seen[rank] = 1;
+      operation->current = -1;
+      operation->done = 0;
+      missing--;
+    } else if (operation->done > 0) {
+      operation->current = rank;
+    }
+    if (result != STEP_STUCK) moved = true;
+    if (communicator->fault != ncclSuccess) return STEP_STUCK;
+  }
+  return missing == 0 ? STEP_DONE : moved ? STEP_MOVED : STEP_STUCK;
+}
+
+/* Whether all ranks have posted, and agree. */
+static bool all_posted(struct communicator *communicator, struct operation *operation) {
+  for (int rank = 0; rank < communicator->nranks; rank++) {
+    if (operation->seen[rank]) continue;
+    if (rank != communicator->rank && agreed_posting(communicator, operation, rank) == NULL) return false;
+    operation->seen[rank] = 1;
+  }
+  return true;
+}
+
+/* In the order of ranks, so that the result is the same to the last bit on all of them. */
+static enum step read_all_reduce(struct communicator *communicator, struct operation *operation, size_t *budget) {
+  static union {
+    char bytes[REDUCE_BYTES];
+    double align;
+  } sum, part;
+  if (!all_posted(communicator, operation)) return STEP_STUCK;
+  bool moved = false;
+  size_t element = type_bytes(operation->type);
+  bool overlaps = operation->from < operation->to + operation->bytes && operation->to < operation->from + operation->bytes;
+  if (operation->bytes > 0 && overlaps && operation->scratch == NULL) {
+    operation->scratch = malloc(operation->bytes);
+    if (operation->scratch == NULL) {
+      communicator_fail(communicator, ncclSystemError, "the host's memory is used up");
+      return STEP_STUCK;
+    }
+  }
+  char *to = operation->scratch != NULL ? operation->scratch : operation->to;
+  while (operation->done < operation->bytes && *budget > 0) {
+    size_t bytes = operation->bytes - operation->done;
+    if (bytes > REDUCE_BYTES) bytes = REDUCE_BYTES;
+    for (int rank = 0; rank < communicator->nranks; rank++) {
+      const struct posting *posting = &row_of(communicator, rank)->postings[operation->sequence % WORLD_BOARD_SLOTS];
+      if (!is_there(communicator, rank)) return STEP_STUCK;
+      const void *from = bytes_of(communicator, rank, posting->offset + operation->done, bytes);
+      if (from == NULL) return STEP_STUCK;
+      memcpy(rank == 0 ? sum.bytes : part.bytes, from, bytes);
+      if (rank > 0) reduce(operation->reduction, operation->type, sum.bytes, part.bytes, bytes / element);
+    }
+    memcpy(to + operation->done, sum.bytes, bytes);
+    operation->done += bytes;
+    moved = true;
+    *budget -= bytes < *budget ? bytes : *budget;
+  }
+  if (operation->done < operation->bytes) return moved ? STEP_MOVED : STEP_STUCK;
+  for (int rank = 0; rank < communicator->nranks; rank++) {
+    if (!is_there(communicator, rank)) return STEP_STUCK;
+  }
+  for (int rank = 0; rank < communicator->nranks; rank++) {
+    if (rank == communicator->rank) continue;
+    communicator->received_bytes[rank] += operation->bytes;
+    account_add(ACCOUNT_COLLECTIVE_BYTES, operation->bytes);
+  }
+  return STEP_DONE;
+}
+
+/* ---- waiting until this rank's part was read */
+
+static bool was_read_by_all(struct communicator *communicator, struct operation *operation) {
+  if (operation->kind == OPERATION_BROADCAST && operation->peer != communicator->rank) return true;
+  bool all = true;
+  for (int rank = 0; rank < communicator->nranks && communicator->fault == ncclSuccess; rank++) {
+    if (has_finished(communicator, rank, operation->sequence)) continue;
+    all = false;
+    /* A rank that goes wrong is found here where nothing is read from it. Its slot stays until this rank has been read, see post(). */
+    if (!operation->seen[rank] && agreed_posting(communicator, operation, rank) != NULL) operation->seen[rank] = 1;
+  }
+  return all && communicator->fault == ncclSuccess;
+}
+
+enum step collective_step(struct communicator *communicator, struct operation *operation, size_t *budget) {
+  struct world_rank *own = row_of(communicator, communicator->rank);
+  bool moved = false;
+  if (!operation->posted) {
+    if (!post(communicator, operation)) return STEP_STUCK;
+    moved = true;
+  }
+  if (!operation->finished) {
+    if (atomic_load_explicit(&own->finished, memory_order_relaxed) != operation->sequence) return moved ? STEP_MOVED : STEP_STUCK;
+    enum step result = operation->kind == OPERATION_BROADCAST    ? read_broadcast(communicator, operation, budget)
+                       : operation->kind == OPERATION_ALL_GATHER ? read_all_gather(communicator, operation, budget)
+                                                                 : read_all_reduce(communicator, operation, budget);
+    if (result != STEP_DONE) return moved ? STEP_MOVED : result;
+    atomic_store_explicit(&own->finished, operation->sequence + 1, memory_order_release);
+    operation->finished = moved = true;
+    /* The others' parts are done with: from here on `seen` is about whom this rank still waits for. */
+    if (operation->kind == OPERATION_BROADCAST) memset(operation->seen, 0, (size_t)communicator->nranks);
+    communicator_ring_all(communicator);
+  }
+  if (!was_read_by_all(communicator, operation)) return moved ? STEP_MOVED : STEP_STUCK;
+  if (operation->scratch != NULL) memcpy(operation->to, operation->scratch, operation->bytes);
+  bool gave = operation->kind != OPERATION_BROADCAST || operation->peer == communicator->rank;
+  for (int rank = 0; gave && rank < communicator->nranks; rank++) {
+    if (rank != communicator->rank) communicator->sent_bytes[rank] += operation->bytes;
+  }
+  return STEP_DONE;
+}
+
+void collective_awaits(const struct communicator *communicator, const struct operation *operation, uint8_t *awaited) {
+  bool broadcast = operation->kind == OPERATION_BROADCAST;
+  bool is_read = !broadcast || operation->peer == communicator->rank;
+  bool absent = false;
+  for (int rank = 0; rank < communicator->nranks; rank++) {
+    bool reads = !broadcast || operation->peer == rank;
+    if (!is_read && !reads) continue;
+    bool there = has_posted(communicator, rank, operation->sequence) && is_there(communicator, rank);
+    if (there || has_finished(communicator, rank, operation->sequence)) continue;
+    awaited[rank] = 1;
+    absent = true;
+  }
+  /* Those who came but have not finished wait for the absent ones themselves; they are named only where nobody is absent. */
+  for (int rank = 0; is_read && !absent && rank < communicator->nranks; rank++) {
+    if (!has_finished(communicator, rank, operation->sequence)) awaited[rank] = 1;
+  }
+}

@@ -1,0 +1,188 @@
+#include "engine.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "communicator.h"
+#include "process.h"
+#include "stream.h"
+
+#define MICROSECOND ((uint64_t)1000)
+#define MILLISECOND (1000 * MICROSECOND)
+
+/* The worker leaves the queues alone for this long after somebody else drove them. */
+#define TAKE_OVER (300 * MICROSECOND)
+/* Naps without anything pending before the worker sleeps until it is called. */
+#define IDLE_NAPS 16
+/* Longest sleep of one who waits. Rings end it; the limit is for what cannot ring: a death, and peers that join. */
+#define LONGEST_SLEEP (20 * MILLISECOND)
+#define LONGEST_SLEEP_NEGOTIATING (1 * MILLISECOND)
+/* How long one who waits keeps the processor busy, and then how long it only yields it. */
+#define SPIN MICROSECOND
+#define YIELD (100 * MICROSECOND)
+/* How many streams beside the one asked for a query looks at. */
+#define OTHERS_PER_QUERY 32
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+/* Threads that wait for the lock: the worker makes way for them. */
+static _Atomic unsigned waiting;
+/* When somebody other than the worker last drove the queues. */
+static _Atomic uint64_t last_driven;
+
+static struct {
+  bool started;
+  bool asleep; /* in the condition below */
+  pthread_cond_t called;
+} worker = {.called = PTHREAD_COND_INITIALIZER};
+
+static int negotiating;
+
+void engine_lock(void) {
+  if (pthread_mutex_trylock(&lock) == 0) return;
+  atomic_fetch_add_explicit(&waiting, 1, memory_order_relaxed);
+  pthread_mutex_lock(&lock);
+  atomic_fetch_sub_explicit(&waiting, 1, memory_order_relaxed);
+}
+
+void engine_unlock(void) { pthread_mutex_unlock(&lock); }
+
+static bool drive(struct stream *first, size_t budget, unsigned others, uint64_t now) {
+  bool moved = false;
+  if (first != NULL) moved = stream_advance(first, &budget);
+  if (negotiating > 0 && communicators_negotiate()) moved = true;
+  if (!moved && streams_advance(others, &budget)) moved = true;
+  communicators_check_peers(now);
+  if (moved) self_ring();
+  return moved;
+}
+
+bool engine_progress(struct stream *first, size_t budget) {
+  uint64_t now = now_nanoseconds();
+  atomic_store_explicit(&last_driven, now, memory_order_relaxed);
+  return drive(first, budget, first == NULL ? UINT32_MAX : OTHERS_PER_QUERY, now);
+}
+
+static bool anything_pending(void) { return negotiating > 0 || streams_active(); }
+
+static uint64_t longest_sleep(void) { return negotiating > 0 ? LONGEST_SLEEP_NEGOTIATING : LONGEST_SLEEP; }
+
+static void relax(void) {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
+void engine_wait(bool (*condition)(void *argument), void *argument) {
+  uint64_t idle_since = 0;
+  process_self();
+  for (;;) {
+    uint64_t now = now_nanoseconds();
+    bool sleepy = idle_since != 0 && now - idle_since > YIELD;
+    if (sleepy) doorbell_expect(true);
+    uint32_t rings = doorbell_count();
+    bool moved = engine_progress(NULL, QUERY_BUDGET);
+    bool done = condition(argument);
+    uint64_t limit = longest_sleep();
+    if (!done) {
+      engine_unlock();
+      if (moved) {
+        idle_since = 0;
+      } else {
+        if (idle_since == 0) idle_since = now;
+        if (sleepy) {
+          doorbell_wait(rings, limit);
+        } else if (now - idle_since > SPIN) {
+          sched_yield();
+        } else {
+          for (int i = 0; i < 16; i++) relax();
+        }
+      }
+      engine_lock();
+    }
+    if (sleepy) doorbell_expect(false);
+    if (done) return;
+  }
+}
+
+static void *work(void *unused) {
+  (void)unused;
+  unsigned idle_naps = 0;
+  for (;;) {
+    uint64_t now = now_nanoseconds();
+    uint64_t driven = atomic_load_explicit(&last_driven, memory_order_relaxed);
+    if (driven + TAKE_OVER > now || atomic_load_explicit(&waiting, memory_order_relaxed) > 0) {
+      /* Somebody is at it. Longer naps while that goes on, to cost them little. */
+      nap(idle_naps < 4 ? TAKE_OVER : 3 * TAKE_OVER);
+      if (idle_naps < IDLE_NAPS) idle_naps++;
+      engine_lock();
+      bool pending = anything_pending();
+      if (!pending && idle_naps >= IDLE_NAPS) {
+        worker.asleep = true;
+        while (worker.asleep) pthread_cond_wait(&worker.called, &lock);
+        idle_naps = 0;
+      }
+      engine_unlock();
+      continue;
+    }
+    engine_lock();
+    doorbell_expect(true);
+    uint32_t rings = doorbell_count();
+    bool moved = drive(NULL, CHUNK_BUDGET, UINT32_MAX, now);
+    bool pending = anything_pending();
+    uint64_t limit = longest_sleep();
+    if (!pending && idle_naps >= IDLE_NAPS) {
+      doorbell_expect(false);
+      worker.asleep = true;
+      while (worker.asleep) pthread_cond_wait(&worker.called, &lock);
+      idle_naps = 0;
+      engine_unlock();
+      continue;
+    }
+    engine_unlock();
+    if (!pending) {
+      nap(MILLISECOND);
+      idle_naps++;
+    } else if (!moved) {
+      idle_naps = 0;
+      doorbell_wait(rings, limit);
+    }
+    doorbell_expect(false);
+  }
+  return NULL;
+}
+
+static void start_worker(void) {
+  if (process_self() == NULL) return;
+  worker.started = true;
+  /* Signals are the caller's business. */
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  pthread_t thread;
+  if (pthread_create(&thread, &attributes, work, NULL) != 0) worker.started = false;
+  pthread_attr_destroy(&attributes);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+void engine_pending(void) {
+  if (!worker.started) {
+    start_worker();
+  } else if (worker.asleep) {
+    worker.asleep = false;
+    pthread_cond_signal(&worker.called);
+  }
+  self_ring();
+}
+
+void engine_negotiating(int change) {
+  negotiating += change;
+  if (change > 0) engine_pending();
+}

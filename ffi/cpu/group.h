@@ -1,0 +1,80 @@
+/*
+ * Groups: operations that are enqueued together. Each communicator's part is a launch: it starts when all streams it is on have got to
+ * it, its operations go on side by side, and the streams pass it when all of them are complete.
+ */
+#ifndef SEQFERRY_CPU_GROUP_H
+#define SEQFERRY_CPU_GROUP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "api.h"
+#include "stream.h"
+
+struct communicator;
+
+enum operation_kind { OPERATION_SEND, OPERATION_RECEIVE, OPERATION_BROADCAST, OPERATION_ALL_GATHER, OPERATION_ALL_REDUCE };
+
+struct operation {
+  struct operation *next;
+  enum operation_kind kind;
+  ncclComm_t communicator;
+  cudaStream_t stream_handle;
+  struct stream *stream; /* of a default stream, which has no handle; else set when the group ends */
+  const char *from;      /* where the library reads what this rank gives */
+  uint64_t from_offset;  /* the same as a distance in its heap */
+  char *to;              /* where the library writes what this rank gets */
+  size_t count, bytes;   /* of one rank's part */
+  int type;
+  int peer; /* or root; -1 */
+  int reduction; /* or -1 */
+
+  uint64_t sequence; /* of this pair and direction, or of the communicator's collectives */
+  bool posted;
+  size_t done; /* bytes copied or reduced, of the part under way */
+  /* Collectives only. */
+  bool finished;  /* it has read all it needs */
+  int current;    /* the rank whose part is being copied, or -1 */
+  uint8_t *seen;  /* by rank: its posting was found to agree, or its part was copied */
+  char *scratch;  /* the result, where it would overwrite what others still read */
+};
+
+struct launch {
+  struct launch *next;
+  struct communicator *communicator; /* NULL once it is complete or dropped */
+  struct operation *operations, **tail;
+  struct stream **streams;
+  unsigned stream_count;
+  unsigned streams_awaited; /* that have not got to it */
+  unsigned references;      /* entries of queues */
+  bool blocking;
+};
+
+/* Whether the calling thread has a group open. */
+bool group_is_open(void);
+/* A communicator of the calling thread's open group is joining, or is being split into `child`: ncclGroupEnd will wait for both. */
+void group_add_pending(ncclComm_t communicator, ncclComm_t *child);
+
+/* Lock held. */
+enum step launch_step(struct launch *launch, bool *arrived, size_t *budget);
+void launch_release(struct launch *launch);
+/* Ends a launch without completing it: its communicator is gone. */
+void launch_drop(struct launch *launch);
+
+/* One look at an operation. */
+enum step send_step(struct communicator *communicator, struct operation *operation);
+enum step receive_step(struct communicator *communicator, struct operation *operation, size_t *budget);
+enum step collective_step(struct communicator *communicator, struct operation *operation, size_t *budget);
+/* Says by rank whether a collective waits for it. */
+void collective_awaits(const struct communicator *communicator, const struct operation *operation, uint8_t *awaited);
+
+/* Bytes of one element; 0 for a type that is none. */
+size_t type_bytes(int type);
+const char *type_name(int type);
+/* Whether all-reduce knows a reduction of a type. */
+bool reduction_is_known(int reduction, int type);
+/* into[i] = into[i] (reduction) from[i]; both aligned. */
+void reduce(int reduction, int type, void *into, const void *from, size_t count);
+
+#endif

@@ -1,0 +1,200 @@
+#include "process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "memory.h"
+
+#define CONTROL_BYTES 4096
+
+struct peer {
+  struct peer *next;
+  int references;
+  bool own;
+  int pid;
+  uint64_t start_time;
+  int heap_fd; /* ours, opened from the peer's */
+  struct control *control;
+  char *heap;
+  size_t mapped;
+};
+
+static struct self self = {.control_fd = -1};
+static struct peer *peers;
+
+uint64_t now_nanoseconds(void) {
+  struct timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
+void nap(uint64_t nanoseconds) {
+  struct timespec time = {.tv_sec = (time_t)(nanoseconds / 1000000000u), .tv_nsec = (long)(nanoseconds % 1000000000u)};
+  nanosleep(&time, NULL);
+}
+
+/* State and start time of a process, from the fields after its name, which may hold blanks and parentheses itself. */
+static bool read_stat(int pid, char *state, uint64_t *start_time) {
+  char path[64], text[1024];
+  snprintf(path, sizeof path, "/proc/%d/stat", pid);
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return false;
+  ssize_t length = read(fd, text, sizeof text - 1);
+  close(fd);
+  if (length <= 0) return false;
+  text[length] = '\0';
+  char *field = strrchr(text, ')');
+  if (field == NULL || field[1] == '\0') return false;
+  *state = field[2];
+  field += 2;
+  /* The state is field 3, the start time field 22. */
+  for (int i = 3; i < 22 && field != NULL; i++) field = strchr(field + 1, ' ');
+  if (field == NULL) return false;
+  *start_time = strtoull(field, NULL, 10);
+  return true;
+}
+
+bool process_alive(int pid, uint64_t start_time) {
+  char state;
+  uint64_t started;
+  if (!read_stat(pid, &state, &started)) return kill(pid, 0) == 0 || errno == EPERM;
+  return state != 'Z' && state != 'X' && started == start_time;
+}
+
+int shared_memory(const char *name) { return (int)syscall(SYS_memfd_create, name, 1u /* MFD_CLOEXEC */); }
+
+int open_descriptor_of(int pid, int fd, bool writable) {
+  char path[64];
+  snprintf(path, sizeof path, "/proc/%d/fd/%d", pid, fd);
+  return open(path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+}
+
+struct self *process_self(void) {
+  if (self.control != NULL) return &self;
+  char state;
+  self.pid = (int)getpid();
+  if (!read_stat(self.pid, &state, &self.start_time)) self.start_time = 0;
+  int fd = shared_memory("seqferry-control");
+  if (fd < 0) return NULL;
+  void *page = MAP_FAILED;
+  if (ftruncate(fd, CONTROL_BYTES) == 0) page = mmap(NULL, CONTROL_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (page == MAP_FAILED) {
+    int saved = errno;
+    close(fd);
+    errno = saved;
+    return NULL;
+  }
+  self.control_fd = fd;
+  struct control *control = page;
+  control->start_time = self.start_time;
+  self.control = control;
+  return &self;
+}
+
+struct peer *peer_open(int pid, uint64_t start_time, int control_fd, int heap_fd) {
+  for (struct peer *peer = peers; peer != NULL; peer = peer->next) {
+    if (peer->pid != pid || peer->start_time != start_time) continue;
+    peer->references++;
+    return peer;
+  }
+  struct peer *peer = calloc(1, sizeof *peer);
+  if (peer == NULL) return NULL;
+  peer->references = 1;
+  peer->pid = pid;
+  peer->start_time = start_time;
+  peer->heap_fd = -1;
+  if (pid == self.pid && start_time == self.start_time) {
+    peer->own = true;
+    peer->control = self.control;
+  } else {
+    int fd = open_descriptor_of(pid, control_fd, true);
+    void *page = fd < 0 ? MAP_FAILED : mmap(NULL, CONTROL_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (fd >= 0) close(fd);
+    if (page == MAP_FAILED) {
+      free(peer);
+      return NULL;
+    }
+    peer->control = page;
+    /* The pid may have gone to another process since it was written down. */
+    if (peer->control->start_time == start_time) peer->heap_fd = open_descriptor_of(pid, heap_fd, false);
+    if (peer->heap_fd < 0) {
+      munmap(page, CONTROL_BYTES);
+      free(peer);
+      return NULL;
+    }
+  }
+  peer->next = peers;
+  peers = peer;
+  return peer;
+}
+
+void peer_close(struct peer *peer) {
+  if (--peer->references > 0) return;
+  struct peer **link = &peers;
+  while (*link != peer) link = &(*link)->next;
+  *link = peer->next;
+  if (!peer->own) {
+    if (peer->heap != NULL) munmap(peer->heap, peer->mapped);
+    munmap(peer->control, CONTROL_BYTES);
+    close(peer->heap_fd);
+  }
+  free(peer);
+}
+
+const void *peer_bytes(struct peer *peer, uint64_t offset, uint64_t bytes) {
+  if (peer->own) return heap_bytes(offset);
+  if (offset + bytes > peer->mapped) {
+    uint64_t size = atomic_load_explicit(&peer->control->heap_bytes, memory_order_acquire);
+    if (offset + bytes > size) return NULL;
+    if (peer->heap != NULL) munmap(peer->heap, peer->mapped);
+    peer->heap = NULL;
+    peer->mapped = 0;
+    void *heap = mmap(NULL, size, PROT_READ, MAP_SHARED, peer->heap_fd, 0);
+    if (heap == MAP_FAILED) return NULL;
+    peer->heap = heap;
+    peer->mapped = size;
+  }
+  return peer->heap + offset;
+}
+
+static void ring(struct control *control) {
+  /* Orders what was stored for the sleeper before the look at `sleepers`; the sleeper does the reverse. */
+  atomic_thread_fence(memory_order_seq_cst);
+  if (atomic_load_explicit(&control->sleepers, memory_order_seq_cst) == 0) return;
+  atomic_fetch_add_explicit(&control->doorbell, 1, memory_order_seq_cst);
+  syscall(SYS_futex, (uint32_t *)&control->doorbell, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
+void peer_ring(struct peer *peer) { ring(peer->control); }
+
+void self_ring(void) {
+  if (self.control != NULL) ring(self.control);
+}
+
+uint32_t doorbell_count(void) {
+  return self.control == NULL ? 0 : atomic_load_explicit(&self.control->doorbell, memory_order_seq_cst);
+}
+
+void doorbell_expect(bool sleeping) {
+  if (sleeping) {
+    atomic_fetch_add_explicit(&self.control->sleepers, 1, memory_order_seq_cst);
+    atomic_thread_fence(memory_order_seq_cst);
+  } else {
+    atomic_fetch_sub_explicit(&self.control->sleepers, 1, memory_order_seq_cst);
+  }
+}
+
+void doorbell_wait(uint32_t seen, uint64_t nanoseconds) {
+  struct timespec time = {.tv_sec = (time_t)(nanoseconds / 1000000000u), .tv_nsec = (long)(nanoseconds % 1000000000u)};
+  syscall(SYS_futex, (uint32_t *)&self.control->doorbell, FUTEX_WAIT, seen, &time, NULL, 0);
+}

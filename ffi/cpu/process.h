@@ -1,0 +1,65 @@
+/*
+ * Processes on this machine that exchange device memory. Each has two descriptors that others open through /proc/PID/fd: its heap, which
+ * they map read-only, and its control page, which they map writable to ring it.
+ */
+#ifndef SEQFERRY_CPU_PROCESS_H
+#define SEQFERRY_CPU_PROCESS_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Shared with every process that a communicator joins to this one. */
+struct control {
+  uint64_t start_time;         /* of the process: tells it from a later one with the same pid */
+  _Atomic uint64_t heap_bytes; /* how much of the heap can be mapped; grows */
+  _Atomic uint32_t doorbell;   /* a futex: counts the rings */
+  _Atomic uint32_t sleepers;   /* threads that wait for a ring */
+};
+
+/* This process. */
+struct self {
+  int pid;
+  uint64_t start_time; /* clock ticks since the machine started, from /proc/PID/stat */
+  int control_fd;
+  struct control *control;
+};
+
+/* A process, this one or another, whose memory can be read. */
+struct peer;
+
+/* Starts on first use; NULL, with errno, when the operating system refuses. Lock held. */
+struct self *process_self(void);
+
+/* Whether a process is still running. */
+bool process_alive(int pid, uint64_t start_time);
+
+/* A new shared-memory descriptor of no size, or -1. */
+int shared_memory(const char *name);
+/* Opens another process's descriptor for reading and writing, or reading only; -1 with errno. */
+int open_descriptor_of(int pid, int fd, bool writable);
+
+/* The process, shared by all who ask for the same; NULL when it cannot be reached. Lock held. */
+struct peer *peer_open(int pid, uint64_t start_time, int control_fd, int heap_fd);
+void peer_close(struct peer *peer);
+/* Where bytes of the peer's heap can be read; NULL when it cannot be mapped. Valid until the lock is dropped. */
+const void *peer_bytes(struct peer *peer, uint64_t offset, uint64_t bytes);
+/* Wakes the threads of a peer that sleep. What they are to see must have been stored before. */
+void peer_ring(struct peer *peer);
+/* The same for the threads of this process. */
+void self_ring(void);
+
+/* The present count of rings; to be taken before looking for work. */
+uint32_t doorbell_count(void);
+/* Sleeps until the count differs from `seen`, or some nanoseconds have passed. Lock not held. */
+void doorbell_wait(uint32_t seen, uint64_t nanoseconds);
+/* Whoever is about to sleep says so before it looks for work for the last time, and takes it back afterwards. */
+void doorbell_expect(bool sleeping);
+
+/* Nanoseconds of the monotonic clock. */
+uint64_t now_nanoseconds(void);
+/* Sleeps, without regard to rings. */
+void nap(uint64_t nanoseconds);
+
+#endif

@@ -1,0 +1,201 @@
+/* Point to point: within one thread, between threads, between processes. */
+#include <pthread.h>
+#include <unistd.h>
+
+#include "../accounts.h"
+#include "harness.h"
+
+TEST(send_and_receive_move_every_byte_between_ranks_of_one_thread) {
+  struct ranks ranks;
+  ranks_open(&ranks, 2, false);
+  const size_t sizes[] = {1, 7, 4096, 300001, 5 << 20};
+  for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+    use_rank(0);
+    void *from = device_bytes(sizes[i], (int)i);
+    use_rank(1);
+    void *to = device_bytes(sizes[i], 99);
+    CHECK_EQUAL(ncclSend(from, sizes[i], ncclUint8, 1, ranks.comm[0], ranks.stream[0]), ncclInProgress);
+    CHECK_EQUAL(ncclRecv(to, sizes[i], ncclUint8, 0, ranks.comm[1], ranks.stream[1]), ncclInProgress);
+    OK(settle(ranks.comm[0]));
+    OK(settle(ranks.comm[1]));
+    ranks_drain(&ranks);
+    CHECK(holds(to, sizes[i], (int)i));
+    OK(cudaFree(from));
+    OK(cudaFree(to));
+  }
+  uint64_t sent, received;
+  OK(seqferryCpuPeerBytes(ranks.comm[0], 1, &sent, &received));
+  CHECK_EQUAL(sent, 1 + 7 + 4096 + 300001 + (5 << 20));
+  CHECK_EQUAL(received, 0);
+  ranks_close(&ranks);
+  CHECK_EQUAL(account(ACCOUNT_LIVE_BYTES), 0);
+  CHECK_EQUAL(account(ACCOUNT_SENDS), 5);
+}
+
+TEST(operations_of_a_pair_match_in_order_and_may_be_many) {
+  enum { COUNT = 200 };
+  struct ranks ranks;
+  ranks_open(&ranks, 2, false);
+  use_rank(0);
+  char *from = device_bytes(COUNT * 512, 3);
+  use_rank(1);
+  char *to = device_bytes(COUNT * 512, 4);
+  OK(ncclGroupStart());
+  for (int i = 0; i < COUNT; i++) OK(ncclSend(from + i * 512, (size_t)(i % 7 == 0 ? 0 : 512), ncclUint8, 1, ranks.comm[0], ranks.stream[0]));
+  CHECK_EQUAL(ncclGroupEnd(), ncclInProgress);
+  OK(ncclGroupStart());
+  for (int i = 0; i < COUNT; i++) OK(ncclRecv(to + i * 512, (size_t)(i % 7 == 0 ? 0 : 512), ncclUint8, 0, ranks.comm[1], ranks.stream[1]));
+  CHECK_EQUAL(ncclGroupEnd(), ncclInProgress);
+  OK(settle(ranks.comm[0]));
+  OK(settle(ranks.comm[1]));
+  ranks_drain(&ranks);
+  char *a = malloc(COUNT * 512), *b = malloc(COUNT * 512);
+  OK(cudaMemcpy(a, from, COUNT * 512, cudaMemcpyDeviceToHost));
+  OK(cudaMemcpy(b, to, COUNT * 512, cudaMemcpyDeviceToHost));
+  for (int i = 0; i < COUNT; i++) CHECK((memcmp(a + i * 512, b + i * 512, 512) == 0) == (i % 7 != 0));
+  free(a);
+  free(b);
+  ranks_close(&ranks);
+}
+
+TEST(a_rank_sends_to_itself_in_one_group) {
+  struct ranks ranks;
+  ranks_open(&ranks, 1, false);
+  use_rank(0);
+  void *from = device_bytes(1000, 1), *to = device_bytes(1000, 2);
+  OK(ncclGroupStart());
+  OK(ncclSend(from, 1000, ncclUint8, 0, ranks.comm[0], ranks.stream[0]));
+  OK(ncclRecv(to, 1000, ncclUint8, 0, ranks.comm[0], ranks.stream[0]));
+  CHECK_EQUAL(ncclGroupEnd(), ncclInProgress);
+  OK(settle(ranks.comm[0]));
+  ranks_drain(&ranks);
+  CHECK(holds(to, 1000, 1));
+  CHECK_EQUAL(ncclSend(from, 1000, ncclUint8, 0, ranks.comm[0], ranks.stream[0]), ncclInvalidUsage);
+  CHECK_SENTENCE("rank 0 sends to itself");
+  ranks_close(&ranks);
+}
+
+static void *blocking_rank(void *argument) {
+  struct ranks *ranks = argument;
+  static _Atomic int next;
+  int rank = next++, count = ranks->count;
+  use_rank(rank);
+  cudaStream_t stream = ranks->stream[rank];
+  void *from = device_bytes(70000, rank), *to = device_bytes(70000, 50);
+  for (int round = 0; round < 20; round++) {
+    int right = (rank + 1) % count, left = (rank + count - 1) % count;
+    fill(from, 70000, rank + round);
+    OK(ncclGroupStart());
+    OK(ncclRecv(to, 70000, ncclUint8, left, ranks->comm[rank], stream));
+    OK(ncclSend(from, 70000, ncclUint8, right, ranks->comm[rank], stream));
+    OK(ncclGroupEnd());
+    OK(cudaStreamSynchronize(stream));
+    CHECK(holds(to, 70000, left + round));
+  }
+  OK(cudaFree(from));
+  OK(cudaFree(to));
+  return NULL;
+}
+
+TEST(ranks_in_threads_of_their_own_pass_data_around_a_ring) {
+  static struct ranks ranks;
+  ranks_open(&ranks, 5, true);
+  pthread_t threads[5];
+  for (int i = 0; i < 5; i++) pthread_create(&threads[i], NULL, blocking_rank, &ranks);
+  for (int i = 0; i < 5; i++) pthread_join(threads[i], NULL);
+  ranks_close(&ranks);
+  CHECK_EQUAL(account(ACCOUNT_LIVE_BYTES), 0);
+}
+
+static void ring_of_processes(int rank, int count, struct shared *shared) {
+  struct one one;
+  one_open(&one, rank, count, shared, rank % 2 == 0);
+  const size_t bytes = 3 << 20;
+  int right = (rank + 1) % count, left = (rank + count - 1) % count;
+  void *from = device_bytes(bytes, rank), *to = device_bytes(bytes, 77);
+  for (int round = 0; round < 10; round++) {
+    fill(from, bytes, rank * 3 + round);
+    OK(ncclGroupStart());
+    OK(ncclSend(from, bytes, ncclUint8, right, one.comm, one.stream));
+    OK(ncclRecv(to, bytes, ncclUint8, left, one.comm, one.stream));
+    ncclGroupEnd();
+    OK(settle(one.comm));
+    drain(one.stream);
+    CHECK(holds(to, bytes, left * 3 + round));
+  }
+  OK(cudaFree(from));
+  OK(cudaFree(to));
+  one_close(&one);
+  CHECK_EQUAL(account(ACCOUNT_LIVE_BYTES), 0);
+}
+
+TEST(processes_pass_data_around_a_ring) { in_processes(4, ring_of_processes, -1); }
+
+static void growing_heap(int rank, int count, struct shared *shared) {
+  struct one one;
+  one_open(&one, rank, count, shared, false);
+  /* Each block is beyond what the receiver has mapped of the sender's heap so far. */
+  for (int i = 0; i < 4; i++) {
+    const size_t bytes = (size_t)80 << 20;
+    void *block = NULL;
+    OK(cudaMalloc(&block, bytes));
+    char *end = (char *)block + bytes - 1000;
+    if (rank == 0) fill(end, 1000, i);
+    if (rank == 0) {
+      ncclSend(end, 1000, ncclUint8, 1, one.comm, one.stream);
+    } else {
+      ncclRecv(end, 1000, ncclUint8, 0, one.comm, one.stream);
+    }
+    OK(settle(one.comm));
+    drain(one.stream);
+    CHECK(holds(end, 1000, i));
+  }
+  one_close(&one);
+}
+
+TEST(a_receiver_follows_the_senders_heap_as_it_grows) { in_processes(2, growing_heap, -1); }
+
+TEST(work_goes_on_while_nobody_polls) {
+  struct ranks ranks;
+  ranks_open(&ranks, 2, false);
+  use_rank(0);
+  void *from = device_bytes(20 << 20, 5);
+  use_rank(1);
+  void *to = device_bytes(20 << 20, 6);
+  ncclSend(from, 20 << 20, ncclUint8, 1, ranks.comm[0], ranks.stream[0]);
+  ncclRecv(to, 20 << 20, ncclUint8, 0, ranks.comm[1], ranks.stream[1]);
+  for (int i = 0; i < 1000 && account(ACCOUNT_RECEIVES) == 0; i++) sleep_ms(5);
+  CHECK_EQUAL(account(ACCOUNT_RECEIVES), 1);
+  OK(settle(ranks.comm[0]));
+  OK(settle(ranks.comm[1]));
+  ranks_drain(&ranks);
+  CHECK(holds(to, 20 << 20, 5));
+  ranks_close(&ranks);
+}
+
+TEST(many_ranks_in_one_thread_exchange_all_with_all) {
+  enum { COUNT = 24, BYTES = 3000 };
+  struct ranks ranks;
+  ranks_open(&ranks, COUNT, false);
+  char *from[COUNT], *to[COUNT];
+  for (int rank = 0; rank < COUNT; rank++) {
+    use_rank(rank);
+    from[rank] = device_bytes(COUNT * BYTES, 0);
+    to[rank] = device_bytes(COUNT * BYTES, 1);
+    for (int peer = 0; peer < COUNT; peer++) fill(from[rank] + peer * BYTES, BYTES, rank * COUNT + peer);
+  }
+  for (int rank = 0; rank < COUNT; rank++) {
+    OK(ncclGroupStart());
+    for (int peer = 0; peer < COUNT; peer++) {
+      OK(ncclSend(from[rank] + peer * BYTES, BYTES, ncclUint8, peer, ranks.comm[rank], ranks.stream[rank]));
+      OK(ncclRecv(to[rank] + peer * BYTES, BYTES, ncclUint8, peer, ranks.comm[rank], ranks.stream[rank]));
+    }
+    CHECK_EQUAL(ncclGroupEnd(), ncclInProgress);
+  }
+  for (int rank = 0; rank < COUNT; rank++) OK(settle(ranks.comm[rank]));
+  ranks_drain(&ranks);
+  for (int rank = 0; rank < COUNT; rank++) {
+    for (int peer = 0; peer < COUNT; peer++) CHECK(holds(to[rank] + peer * BYTES, BYTES, peer * COUNT + rank));
+  }
+  ranks_close(&ranks);
+}
