@@ -20,6 +20,8 @@ export const cpuCompilerFlags: readonly string[] = [
   "-shared",
   "-pthread",
   "-fvisibility=hidden",
+  // Deno unloads what a worker or a test module opened when that ends; the library's own threads must not lose their code.
+  "-Wl,-z,nodelete",
 ];
 
 /** What errors call it. */
