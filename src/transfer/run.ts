@@ -6,7 +6,7 @@
 
 import type { Communicator } from "../comm/communicator.ts";
 import { type IssuedGroup, MAX_GROUP_OPERATIONS } from "../comm/group.ts";
-import type { Region } from "../device/slab.ts";
+import type { Region, Slab } from "../device/slab.ts";
 import { type Deadline, pollUntil } from "../wait.ts";
 import type { Message, Phase, Program } from "./program.ts";
 
@@ -96,8 +96,10 @@ export function peersOf(phase: Phase, replicaGroups: readonly ReplicaGroup[], ra
   return [...peers].sort((a, b) => a - b);
 }
 
-/** A stretch of device memory. */
+/** A stretch of one slab. */
 export interface Run {
+  /** Which slab: two of them may lie side by side, but a copy cannot go across. */
+  slab: Slab;
   /** Where it begins. */
   address: bigint;
   /** Its size in bytes. */
@@ -108,11 +110,11 @@ export interface Run {
 export function runsOf(items: Iterable<number>, regionOf: (item: number) => Region): Run[] {
   const runs: Run[] = [];
   for (const item of items) {
-    const { address, byteLength } = regionOf(item);
+    const { slab, address, byteLength } = regionOf(item);
     if (byteLength === 0) continue;
     const last = runs.at(-1);
-    if (last !== undefined && last.address + BigInt(last.byteLength) === address) last.byteLength += byteLength;
-    else runs.push({ address, byteLength });
+    if (last?.slab === slab && last.address + BigInt(last.byteLength) === address) last.byteLength += byteLength;
+    else runs.push({ slab, address, byteLength });
   }
   return runs;
 }

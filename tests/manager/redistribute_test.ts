@@ -326,7 +326,7 @@ function sizeOf(batch: SequenceSample): number {
 Deno.test("setupProcessGroups() refuses on all ranks when layouts differ", async () => {
   const cluster = await Cluster.bare(2);
   const communicators = await cluster.join();
-  const layouts = ["actor=dp2 critic=tp2", "actor=dp1,tp2 critic=tp2"].map((text) => parseLayouts(text));
+  const layouts = ["actor=pp1,dp2,tp1 critic=pp1,dp1,tp2", "actor=pp1,dp1,tp2 critic=pp1,dp1,tp2"].map((text) => parseLayouts(text));
   for (const [rank, communicator] of communicators.entries()) {
     cluster.managers.push(await DataManager.create({ communicator, layout: layouts[rank] as ClusterLayout }));
   }
