@@ -5,7 +5,7 @@ import { native } from "../native.ts";
 import { childrenOf, eventually, isAlive } from "../processes.ts";
 
 const CLI = new URL("../../src/cli.ts", import.meta.url).href;
-const LAYOUTS = "actor=pp1,dp4,tp1 critic=pp2,dp1,tp2 trainer@1=pp1,dp2,tp1";
+const LAYOUTS = "actor=pp1,dp4,tp1 critic=pp1,dp2,tp2 trainer=pp2,dp2,tp1";
 
 /** Starts `run` on the stand-in that this process has built. */
 function start(args: readonly string[]): Deno.ChildProcess {
