@@ -19,7 +19,7 @@
  * and nothing here changes them. Tensors may be anywhere; what needs their bytes wants them on the host (see
  * {@linkcode SequenceSample.toHost}).
  *
- * This room knows no device. It imports errors and the type of a wait's options, nothing else.
+ * This room knows no device. It imports the errors, how values read in them, and the type of a wait's options, nothing else.
  *
  * @module
  */
