@@ -15,6 +15,7 @@ import { type DeviceRuntime, deviceRuntime, type Runtime } from "../device/runti
 import { Event, Stream } from "../device/stream.ts";
 import { ClosedError, DeadlineError, NcclError, SeqferryError } from "../errors.ts";
 import { Deadline, pollUntil, WaitEndedError, type WaitOptions } from "../wait.ts";
+import { Exchange } from "./exchange.ts";
 import { GroupCalls, IssuedGroup } from "./group.ts";
 
 /** How long an orderly end may wait for the peers, and how long anything waits for an abort to come through. */
@@ -28,6 +29,8 @@ export interface CommunicatorOptions extends WaitOptions {
   rank: number;
   /** How many ranks join. */
   worldSize: number;
+  /** A few bytes that this rank tells all others on joining; none unless given. */
+  greeting?: Uint8Array;
 }
 
 /** A nonblocking NCCL communicator with its stream. */
@@ -38,6 +41,8 @@ export class Communicator implements AsyncDisposable {
   readonly worldSize: number;
   /** The runtime it was made with. */
   readonly runtime: Runtime;
+  /** What each rank told on joining, in the order of ranks; empty for a communicator that was split off. */
+  greetings: readonly Uint8Array[] = [];
   /** Where its operations are enqueued; shared with the communicators split from it. */
   readonly stream: Stream;
   readonly #device: DeviceRuntime;
@@ -104,8 +109,11 @@ export class Communicator implements AsyncDisposable {
       throw ncclError(libraries, "ncclCommInitRankConfig", code);
     }
     const communicator = new Communicator(device, out[0]!, rank, worldSize, stream, null);
+    let exchange: Exchange | undefined;
     try {
       await communicator.settled("ncclCommInitRankConfig", deadline);
+      exchange = new Exchange(communicator);
+      communicator.greetings = await exchange.gather("the greeting", options.greeting ?? new Uint8Array(), deadline);
     } catch (error) {
       const missing = communicator.awaitedPeers();
       communicator.abort();
@@ -116,6 +124,8 @@ export class Communicator implements AsyncDisposable {
         { phase: -1, outstanding: missing, outcome: "unchanged" },
         { cause: error.cause ?? error },
       );
+    } finally {
+      exchange?.[Symbol.dispose]();
     }
     return communicator;
   }

@@ -4,15 +4,14 @@
  * @module
  */
 
-import { Communicator } from "../comm/communicator.ts";
+import { Communicator, isRemoteError } from "../comm/communicator.ts";
+import { Exchange } from "../comm/exchange.ts";
 import { type DeviceRuntime, deviceRuntime } from "../device/runtime.ts";
 import { SlabPool } from "../device/slab.ts";
 import { ClosedError, DeadlineError, LayoutError, ManagerBusyError, PeerLostError, SeqferryError } from "../errors.ts";
 import type { ClusterLayout } from "../layout/cluster_layout.ts";
 import type { RedistribStep } from "../plan/step.ts";
 import type { SequenceSample } from "../sample/sequence_sample.ts";
-import { isRemoteError } from "../comm/communicator.ts";
-import { Exchange } from "../transfer/exchange.ts";
 import type { ReplicaGroup } from "../transfer/run.ts";
 import { Deadline, WaitEndedError, type WaitOptions } from "../wait.ts";
 import { digestOf } from "./digest.ts";
@@ -28,7 +27,7 @@ export interface DataManagerOptions extends WaitOptions {
   layout?: ClusterLayout;
 }
 
-/** One rank's word at a rebuild. */
+/** What one rank remembers, told to all in the greeting of a rebuild. A rank that starts anew greets without words. */
 interface Recollection {
   lastCommitted: string;
   prepared: string | null;
@@ -68,6 +67,7 @@ export class DataManager implements AsyncDisposable {
     this.#pool = new SlabPool(this.#device);
     this.#storage = new Storage(this.#device, this.#pool);
     this.#exchange = new Exchange(communicator);
+    this.#sequence = Math.max(0, ...recollections(communicator).map((each) => each?.sequence ?? 0));
   }
 
   /**
@@ -202,8 +202,9 @@ export class DataManager implements AsyncDisposable {
   }
 
   /**
-   * Makes the manager whole after an abort. Collective: same ranks, same world size, a new unique id. A transfer whose outcome was unknown is settled
-   * first: if any rank committed it, all who prepared it install it, else all discard it. Replica groups are made anew where all ranks had them.
+   * Makes the manager whole after an abort. Collective: same ranks, same world size, a new unique id. A rank that was restarted takes part by
+   * `Communicator.init` with that unique id. A transfer whose outcome was unknown is settled first: if any rank committed it, all who prepared it
+   * install it, else all discard it. Replica groups are made anew where all ranks had them.
    *
    * @throws {DeadlineError} when not all ranks take part in time; rebuild again with another unique id.
    */
@@ -220,10 +221,17 @@ export class DataManager implements AsyncDisposable {
         timeoutMs: deadline.remainingMs,
         ...(options.signal === undefined ? {} : { signal: options.signal }),
       };
+      const mine: Recollection = {
+        lastCommitted: this.#lastCommitted,
+        prepared: this.#prepared?.transferId ?? null,
+        sequence: this.#sequence,
+        hadGroups: this.#hasGroups,
+      };
       const communicator = await Communicator.init(this.#device, {
         uniqueId: options.uniqueId,
         rank,
         worldSize,
+        greeting: new TextEncoder().encode(JSON.stringify(mine)),
         ...waiting,
       });
       this.#exchange[Symbol.dispose]();
@@ -263,17 +271,10 @@ export class DataManager implements AsyncDisposable {
   }
 
   async #settle(deadline: Deadline): Promise<void> {
-    const mine: Recollection = {
-      lastCommitted: this.#lastCommitted,
-      prepared: this.#prepared?.transferId ?? null,
-      sequence: this.#sequence,
-      hadGroups: this.#hasGroups,
-    };
-    const words = await this.#exchange.gather("rebuild", new TextEncoder().encode(JSON.stringify(mine)), deadline);
-    const all = words.map((bytes) => JSON.parse(new TextDecoder().decode(bytes)) as Recollection);
-    this.#sequence = Math.max(...all.map(({ sequence }) => sequence));
+    const all = recollections(this.#communicator);
+    this.#sequence = Math.max(...all.map((each) => each?.sequence ?? 0));
     const prepared = this.#prepared;
-    if (prepared !== null && all.some(({ lastCommitted }) => lastCommitted === prepared.transferId)) {
+    if (prepared !== null && all.some((each) => each?.lastCommitted === prepared.transferId)) {
       this.#prepared = null;
       this.#storage.install(prepared.samples);
       this.#lastCommitted = prepared.transferId;
@@ -281,7 +282,7 @@ export class DataManager implements AsyncDisposable {
       this.#dropPrepared();
     }
     this.#hasGroups = false;
-    if (all.every(({ hadGroups }) => hadGroups)) await this.#split(this.#layout!, deadline);
+    if (all.every((each) => each?.hadGroups === true)) await this.#split(this.#layout!, deadline);
   }
 
   #dropPrepared(): void {
@@ -335,4 +336,11 @@ export class DataManager implements AsyncDisposable {
     this.#mustBeOpen();
     if (this.#pending > 0) throw new ManagerBusyError(`${what} was called in the middle of a transfer`);
   }
+}
+
+/** What the ranks of a communicator remember; null for one that started anew. */
+function recollections(communicator: Communicator): (Recollection | null)[] {
+  return communicator.greetings.map((bytes) =>
+    bytes.length === 0 ? null : JSON.parse(new TextDecoder().decode(bytes)) as Recollection
+  );
 }

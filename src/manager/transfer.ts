@@ -10,6 +10,7 @@
  */
 
 import { type Communicator, isRemoteError } from "../comm/communicator.ts";
+import type { Exchange } from "../comm/exchange.ts";
 import { type DeviceRuntime, isOutOfMemory } from "../device/runtime.ts";
 import { aligned, type Region, type Slab, type SlabPool } from "../device/slab.ts";
 import { Event } from "../device/stream.ts";
@@ -27,7 +28,6 @@ import { validatePlan } from "../plan/validate_plan.ts";
 import { SequenceSample } from "../sample/sequence_sample.ts";
 import { Catalogue } from "../transfer/catalogue.ts";
 import { DeviceTensor } from "../transfer/device_tensor.ts";
-import type { Exchange } from "../transfer/exchange.ts";
 import { lowerPlan } from "../transfer/lower.ts";
 import type { Program } from "../transfer/program.ts";
 import { referenceBytes } from "../transfer/reference_bytes.ts";
@@ -327,7 +327,7 @@ function reserve(context: TransferContext, meta: SequenceSample, catalogue: Cata
   }
 }
 
-/** The samples that will be installed: one for each id, with the keys received and the meta's metadata. */
+/** The samples that will be installed: one for each id, with the keys received in the order of the meta, and the meta's metadata. */
 function incomingSamples(
   meta: SequenceSample,
   catalogue: Catalogue,
@@ -342,7 +342,9 @@ function incomingSamples(
     else items.push(item);
   }
   const metadataNames = Object.keys(meta.metadata);
+  const place = new Map(meta.keys.map((key, index) => [key, index]));
   return [...itemsOf].map(([idIndex, items]) => {
+    items.sort((a, b) => place.get(catalogue.keyOf(a).name)! - place.get(catalogue.keyOf(b).name)!);
     const keys = items.map((item) => catalogue.keyOf(item));
     return new SequenceSample({
       ids: [catalogue.ids[idIndex]!],

@@ -7,7 +7,7 @@
  * @module
  */
 
-import type { Communicator } from "../comm/communicator.ts";
+import type { Communicator } from "./communicator.ts";
 import { PinnedBuffer } from "../device/pinned_buffer.ts";
 import { type DeviceRuntime, deviceRuntime } from "../device/runtime.ts";
 import { Slab } from "../device/slab.ts";

@@ -1,0 +1,111 @@
+/**
+ * One rank in a process of its own, for tests that kill and stop it. Reads one command a line as JSON, answers one line a command.
+ *
+ * @module
+ */
+
+import { Communicator, DataManager, openRuntime, type RedistribStep, type RedistributeOptions } from "../../mod.ts";
+import { batchOf } from "../cluster.ts";
+
+/** What a rank can be told. */
+export type Command =
+  | { op: "uniqueId" }
+  | { op: "join"; uniqueId: string; rank: number; worldSize: number }
+  | { op: "store"; ids: string[]; elements: number }
+  | {
+    op: "redistribute";
+    ids: string[];
+    elements: number;
+    plan: RedistribStep[];
+    timeoutMs: number;
+    killAtPhase?: number;
+  }
+  | { op: "rebuild"; uniqueId: string; timeoutMs: number }
+  | { op: "check"; ids: string[]; elements: number }
+  | { op: "memory" }
+  | { op: "end" };
+
+/** The batch that all ranks know: `elements` float32 for each of about a dozen sequence elements of an id. */
+function batch(ids: readonly string[], elements: number) {
+  return batchOf(ids, {
+    hidden: { dtype: "float32", trailingShape: [elements] },
+    reward: { dtype: "float64", trailingShape: [] },
+  });
+}
+
+const runtime = await openRuntime({ backend: "cpu" });
+let manager: DataManager | undefined;
+
+async function obey(command: Command): Promise<unknown> {
+  switch (command.op) {
+    case "uniqueId":
+      return runtime.createUniqueId().toBase64();
+    case "join": {
+      const uniqueId = Uint8Array.fromBase64(command.uniqueId);
+      const { rank, worldSize } = command;
+      const communicator = await Communicator.init(runtime, { uniqueId, rank, worldSize, timeoutMs: 20_000 });
+      manager = await DataManager.create({ communicator });
+      return null;
+    }
+    case "store":
+      for (const sample of batch(command.ids, command.elements).unpack()) manager!.store(sample);
+      return null;
+    case "redistribute": {
+      const { ids, elements, plan, timeoutMs, killAtPhase } = command;
+      const options: RedistributeOptions = { timeoutMs };
+      if (killAtPhase !== undefined) {
+        options.onProgress = ({ phase }) => {
+          if (phase === killAtPhase) Deno.kill(Deno.pid, "SIGKILL");
+        };
+      }
+      const { installed } = await manager!.redistribute(batch(ids, elements).meta(), plan, options);
+      return installed;
+    }
+    case "rebuild":
+      await manager!.rebuild({ uniqueId: Uint8Array.fromBase64(command.uniqueId), timeoutMs: command.timeoutMs });
+      return null;
+    case "check": {
+      const parts = new Map(batch(command.ids, command.elements).unpack().map((sample) => [sample.ids[0]!, sample]));
+      let right = 0;
+      for (const id of manager!.ids) {
+        const found = await manager!.get(id).toHost();
+        if (JSON.stringify(found.data, hex) !== JSON.stringify(parts.get(id)!.data, hex)) {
+          throw new Error(`id ${id} is not what it was`);
+        }
+        right++;
+      }
+      return right;
+    }
+    case "memory":
+      return runtime.memoryInfo().freeBytes;
+    case "end":
+      await manager?.[Symbol.asyncDispose]();
+      runtime[Symbol.dispose]();
+      return null;
+  }
+}
+
+function hex(_: string, value: unknown): unknown {
+  return value instanceof Uint8Array ? value.toHex() : value;
+}
+
+function answer(value: unknown): void {
+  Deno.stdout.writeSync(new TextEncoder().encode(`${JSON.stringify(value)}\n`));
+}
+
+if (import.meta.main) {
+  let rest = "";
+  for await (const text of Deno.stdin.readable.pipeThrough(new TextDecoderStream())) {
+    const lines = (rest + text).split("\n");
+    rest = lines.pop()!;
+    for (const line of lines) {
+      const started = performance.now();
+      try {
+        answer({ ok: await obey(JSON.parse(line)), ms: performance.now() - started });
+      } catch (error) {
+        const { name, message, ...fields } = error as Error & Record<string, unknown>;
+        answer({ error: { name, message, ...fields }, ms: performance.now() - started });
+      }
+    }
+  }
+}

@@ -1,0 +1,117 @@
+/**
+ * Ranks in processes of their own.
+ *
+ * @module
+ */
+
+import { native } from "../native.ts";
+import type { Command } from "./rank.ts";
+
+/** What a rank answered. */
+export interface Answer {
+  /** The result, where there was no error. */
+  ok?: unknown;
+  /** The error's name, message and fields. */
+  error?: { name: string; message: string } & Record<string, unknown>;
+  /** How long the command took, in milliseconds. */
+  ms: number;
+}
+
+/** One process. */
+export class RankProcess implements AsyncDisposable {
+  readonly #child: Deno.ChildProcess;
+  readonly #input: WritableStreamDefaultWriter<Uint8Array>;
+  readonly #answers: AsyncIterator<string>;
+
+  constructor() {
+    this.#child = new Deno.Command(Deno.execPath(), {
+      args: ["run", "-A", "--quiet", new URL("rank.ts", import.meta.url).href],
+      env: { SEQFERRY_CPU_LIBRARY: native.cudart.path },
+      stdin: "piped",
+      stdout: "piped",
+      stderr: "inherit",
+    }).spawn();
+    this.#input = this.#child.stdin.getWriter();
+    this.#answers = lines(this.#child.stdout);
+  }
+
+  /** Gives a command; resolves with the answer, or null when the process has ended. */
+  async tell(command: Command): Promise<Answer | null> {
+    try {
+      await this.#input.write(new TextEncoder().encode(`${JSON.stringify(command)}\n`));
+    } catch {
+      return null;
+    }
+    const { done, value } = await this.#answers.next();
+    return done === true ? null : JSON.parse(value);
+  }
+
+  /** Gives a command that must succeed. */
+  async must(command: Command): Promise<unknown> {
+    const answer = await this.tell(command);
+    if (answer === null || answer.error !== undefined) throw new Error(`${command.op}: ${JSON.stringify(answer)}`);
+    return answer.ok;
+  }
+
+  signal(signal: Deno.Signal): void {
+    this.#child.kill(signal);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    try {
+      this.#child.kill("SIGKILL");
+    } catch {
+      // It has ended already.
+    }
+    await this.#child.status;
+    await this.#input.close().catch(() => {});
+    while ((await this.#answers.next()).done !== true);
+  }
+}
+
+/** As many processes as ranks, joined. */
+export class RankProcesses implements AsyncDisposable {
+  readonly ranks: RankProcess[];
+
+  private constructor(worldSize: number) {
+    this.ranks = Array.from({ length: worldSize }, () => new RankProcess());
+  }
+
+  static async open(worldSize: number): Promise<RankProcesses> {
+    const world = new RankProcesses(worldSize);
+    await world.join();
+    return world;
+  }
+
+  /** A unique id made by a rank. */
+  async uniqueId(rank = 0): Promise<string> {
+    return await this.ranks[rank]!.must({ op: "uniqueId" }) as string;
+  }
+
+  async join(): Promise<void> {
+    const uniqueId = await this.uniqueId();
+    const worldSize = this.ranks.length;
+    await Promise.all(this.ranks.map((process, rank) => process.must({ op: "join", uniqueId, rank, worldSize })));
+  }
+
+  /** Tells all ranks, or those named, at once. */
+  tell(command: Command | ((rank: number) => Command), ranks = [...this.ranks.keys()]): Promise<(Answer | null)[]> {
+    return Promise.all(
+      ranks.map((rank) => this.ranks[rank]!.tell(typeof command === "function" ? command(rank) : command)),
+    );
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(this.ranks.map((process) => process[Symbol.asyncDispose]()));
+  }
+}
+
+async function* lines(stream: ReadableStream<Uint8Array>): AsyncGenerator<string> {
+  let rest = "";
+  const decoder = new TextDecoder();
+  for await (const bytes of stream) {
+    const parts = (rest + decoder.decode(bytes, { stream: true })).split("\n");
+    rest = parts.pop()!;
+    yield* parts;
+  }
+}
