@@ -30,12 +30,6 @@ static bool has_finished(const struct communicator *communicator, int rank, uint
   return atomic_load_explicit(&row_of(communicator, rank)->finished, memory_order_acquire) > sequence;
 }
 
-static bool is_there(const struct communicator *communicator, int rank) {
-  /* What was read before must have been read before this is asked. */
-  atomic_thread_fence(memory_order_acquire);
-  return atomic_load_explicit(&row_of(communicator, rank)->left, memory_order_acquire) == 0;
-}
-
 /* ---- posting */
 
 static bool slot_is_free(struct communicator *communicator, uint64_t sequence) {
@@ -110,7 +104,7 @@ static enum step copy_part(struct communicator *communicator, struct operation *
       from = operation->from + operation->done;
     } else {
       const struct posting *posting = agreed_posting(communicator, operation, rank);
-      if (posting == NULL || !is_there(communicator, rank)) return STEP_STUCK;
+      if (posting == NULL || !world_has(communicator->world, rank)) return STEP_STUCK;
       from = bytes_of(communicator, rank, posting->offset + operation->done, bytes);
       if (from == NULL) return STEP_STUCK;
     }
@@ -120,7 +114,7 @@ static enum step copy_part(struct communicator *communicator, struct operation *
   }
   if (operation->done < operation->bytes) return bytes > 0 ? STEP_MOVED : STEP_STUCK;
   if (rank != communicator->rank) {
-    if (!is_there(communicator, rank)) return STEP_STUCK;
+    if (!world_has(communicator->world, rank)) return STEP_STUCK;
     communicator->received_bytes[rank] += operation->bytes;
     account_add(ACCOUNT_COLLECTIVE_BYTES, operation->bytes);
   }
@@ -191,7 +185,7 @@ static enum step read_all_reduce(struct communicator *communicator, struct opera
     if (bytes > REDUCE_BYTES) bytes = REDUCE_BYTES;
     for (int rank = 0; rank < communicator->nranks; rank++) {
       const struct posting *posting = &row_of(communicator, rank)->postings[operation->sequence % WORLD_BOARD_SLOTS];
-      if (!is_there(communicator, rank)) return STEP_STUCK;
+      if (!world_has(communicator->world, rank)) return STEP_STUCK;
       const void *from = bytes_of(communicator, rank, posting->offset + operation->done, bytes);
       if (from == NULL) return STEP_STUCK;
       memcpy(rank == 0 ? sum.bytes : part.bytes, from, bytes);
@@ -204,7 +198,7 @@ static enum step read_all_reduce(struct communicator *communicator, struct opera
   }
   if (operation->done < operation->bytes) return moved ? STEP_MOVED : STEP_STUCK;
   for (int rank = 0; rank < communicator->nranks; rank++) {
-    if (!is_there(communicator, rank)) return STEP_STUCK;
+    if (!world_has(communicator->world, rank)) return STEP_STUCK;
   }
   for (int rank = 0; rank < communicator->nranks; rank++) {
     if (rank == communicator->rank) continue;
@@ -263,7 +257,7 @@ void collective_awaits(const struct communicator *communicator, const struct ope
   for (int rank = 0; rank < communicator->nranks; rank++) {
     bool reads = !broadcast || operation->peer == rank;
     if (!is_read && !reads) continue;
-    bool there = has_posted(communicator, rank, operation->sequence) && is_there(communicator, rank);
+    bool there = has_posted(communicator, rank, operation->sequence) && world_has(communicator->world, rank);
     if (there || has_finished(communicator, rank, operation->sequence)) continue;
     awaited[rank] = 1;
     absent = true;

@@ -264,8 +264,7 @@ void communicator_awaits(const struct communicator *communicator, uint8_t *await
         awaited[peer] = 1;
       } else if (operation->kind == OPERATION_RECEIVE) {
         const struct pair *pair = world_pair(world, peer, communicator->rank);
-        bool there = atomic_load_explicit(&pair->posted, memory_order_acquire) > operation->sequence &&
-                     atomic_load_explicit(&world->ranks[peer].left, memory_order_acquire) == 0;
+        bool there = atomic_load_explicit(&pair->posted, memory_order_acquire) > operation->sequence && world_has(world, peer);
         if (!there) awaited[peer] = 1;
       } else {
         collective_awaits(communicator, operation, awaited);

@@ -31,13 +31,6 @@ enum step send_step(struct communicator *communicator, struct operation *operati
   return STEP_DONE;
 }
 
-/* Whether a rank's memory may be read: not after it left, for then it may hold something else. */
-static bool is_there(const struct communicator *communicator, int rank) {
-  /* What was read before must have been read before this is asked. */
-  atomic_thread_fence(memory_order_acquire);
-  return atomic_load_explicit(&communicator->world->ranks[rank].left, memory_order_acquire) == 0;
-}
-
 enum step receive_step(struct communicator *communicator, struct operation *operation, size_t *budget) {
   int peer = operation->peer;
   struct pair *pair = world_pair(communicator->world, peer, communicator->rank);
@@ -52,7 +45,7 @@ enum step receive_step(struct communicator *communicator, struct operation *oper
                            operation->bytes, operation->count, type_name(operation->type));
     return STEP_STUCK;
   }
-  if (!is_there(communicator, peer)) return STEP_STUCK;
+  if (!world_has(communicator->world, peer)) return STEP_STUCK;
   size_t bytes = operation->bytes - operation->done;
   if (bytes > *budget) bytes = *budget;
   if (bytes > 0) {
@@ -68,7 +61,7 @@ enum step receive_step(struct communicator *communicator, struct operation *oper
     *budget -= bytes;
   }
   if (operation->done < operation->bytes) return bytes > 0 ? STEP_MOVED : STEP_STUCK;
-  if (!is_there(communicator, peer)) return STEP_STUCK;
+  if (!world_has(communicator->world, peer)) return STEP_STUCK;
   atomic_store_explicit(&pair->consumed, operation->sequence + 1, memory_order_release);
   communicator_ring(communicator, peer);
   communicator->received_bytes[peer] += operation->bytes;

@@ -116,6 +116,18 @@ static inline struct pair *world_pair(const struct world *world, int from, int t
   return &world->pairs[(size_t)from * (size_t)world->nranks + (size_t)to];
 }
 
+/*
+ * Whether a rank's memory may be read: not after it left, for then it may hold something else. Asked after reading, it tells whether what
+ * was read is what the rank gave.
+ */
+static inline bool world_has(const struct world *world, int rank) {
+#if !defined(__SANITIZE_THREAD__)
+  /* What was read before must have been read before this is asked. ThreadSanitizer knows no fences. */
+  atomic_thread_fence(memory_order_acquire);
+#endif
+  return atomic_load_explicit(&world->ranks[rank].left, memory_order_acquire) == 0;
+}
+
 /* Writes a notice, unless there is one already. */
 void notice_write(struct notice *notice, ncclResult_t code, const char *text);
 
