@@ -11,7 +11,7 @@ import { DONE } from "./exit_code.ts";
 import { InputError } from "./input_error.ts";
 import { print } from "./print.ts";
 import { standardError } from "./progress.ts";
-import { DEFAULT_LAYOUTS, readLayouts, readStages } from "./run.ts";
+import { DEFAULT_LAYOUTS, DEFAULT_PATTERN, readLayouts, readStages } from "./run.ts";
 import type { Stage } from "./stages.ts";
 import { renderTable } from "./table.ts";
 
@@ -29,7 +29,7 @@ export const planCommand: Command = {
     keys: { value: "LIST", help: `the keys, parted by commas; ${DEFAULT_KEYS} unless given` },
     pattern: {
       value: "P",
-      help: `how plans are made: ${AVAILABLE_PATTERNS.join(", ")}; ${AVAILABLE_PATTERNS[0]} unless given`,
+      help: `how plans are made: ${AVAILABLE_PATTERNS.join(", ")}; ${DEFAULT_PATTERN} unless given`,
     },
   },
   run: (flags) => {
@@ -39,7 +39,7 @@ export const planCommand: Command = {
     if (keys.includes("") || new Set(keys).size !== keys.length) {
       throw new InputError("--keys", "they are names parted by commas, none empty and none twice");
     }
-    const pattern = flags.oneOf("pattern", AVAILABLE_PATTERNS) ?? AVAILABLE_PATTERNS[0]!;
+    const pattern = flags.oneOf("pattern", AVAILABLE_PATTERNS) ?? DEFAULT_PATTERN;
     const ids = Array.from({ length: count }, (_, i) => String(i));
     const { stages } = readStages(layout, { ids, keys }, pattern);
     print(planText(stages));

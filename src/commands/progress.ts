@@ -4,8 +4,6 @@
  * @module
  */
 
-import { bytesText } from "./units.ts";
-
 /** Where progress is drawn. */
 export interface ProgressTarget {
   /** Whether it is a terminal, on which a line can be drawn over. */
@@ -48,8 +46,8 @@ export class Progress {
     const part = totalBytes === 0 ? 0 : Math.min(1, bytes / totalBytes);
     const full = Math.round(part * BAR_COLUMNS);
     const bar = "█".repeat(full) + "░".repeat(BAR_COLUMNS - full);
-    const amount = totalBytes === 0 ? "" : ` ${bytesText(bytes)} of ${bytesText(totalBytes)}`;
-    this.#target.write(`${ERASE_LINE}${this.#label} ${bar}${amount}`);
+    const percent = totalBytes === 0 ? "" : ` ${Math.floor(100 * part)}%`;
+    this.#target.write(`${ERASE_LINE}${this.#label} ${bar}${percent}`);
   }
 
   /** Ends the work: the bar gives way to one line. */

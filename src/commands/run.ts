@@ -36,11 +36,17 @@ import { WorkerProcesses } from "./worker_processes.ts";
 /** A generation of rollouts on half of the ranks, a critic on the other half, and a trainer on all of them. */
 export const DEFAULT_LAYOUTS = "actor=pp1,dp4,tp1 critic@4=pp1,dp2,tp2 trainer=pp2,dp2,tp2";
 
+/** The reference's own pattern, so that what it moves and what is moved here can be compared. */
+export const DEFAULT_PATTERN: Pattern = "gather-scatter";
+
 /** Samples go to and from workers in batches of about this many bytes. */
 const BATCH_BYTES = 64 * 2 ** 20;
 
 /** The most ranks on one machine; each is a process. */
 const MOST_RANKS = 512;
+
+/** How long workers have to give up, or to end, in milliseconds. */
+const GRACE_MS = 2_000;
 
 /** How long a signal may come after the end of a worker that got the same signal, in milliseconds. */
 const SIGNAL_LAG_MS = 200;
@@ -59,7 +65,7 @@ export const runCommand: Command = {
     ranks: { value: "N", help: "the number of worker processes; the smallest that fits unless given" },
     pattern: {
       value: "P",
-      help: `how plans are made: ${AVAILABLE_PATTERNS.join(", ")}; ${AVAILABLE_PATTERNS[0]} unless given`,
+      help: `how plans are made: ${AVAILABLE_PATTERNS.join(", ")}; ${DEFAULT_PATTERN} unless given`,
     },
     output: { value: "DIR", help: "a folder to write what each rank ended with to, as rank-N.safetensors" },
     report: { value: "FILE", help: "a file to write the report to, as JSON" },
@@ -107,7 +113,7 @@ function readSettings(flags: Flags): Settings {
     input: flags.text("input"),
     layouts: flags.text("layouts") ?? DEFAULT_LAYOUTS,
     ranks: flags.integer("ranks", { min: 1, max: MOST_RANKS }),
-    pattern: flags.oneOf("pattern", AVAILABLE_PATTERNS) ?? AVAILABLE_PATTERNS[0]!,
+    pattern: flags.oneOf("pattern", AVAILABLE_PATTERNS) ?? DEFAULT_PATTERN,
     output: flags.text("output"),
     report: flags.text("report"),
     seed: flags.integer("seed", { min: 0, max: Number.MAX_SAFE_INTEGER }) ?? 1,
@@ -208,7 +214,7 @@ class Run {
   async #withWorkers(): Promise<void> {
     const { worldSize } = this.#job.layout;
     const token = newToken();
-    await using coordinator = Coordinator.listen({ worldSize, token });
+    await using coordinator = Coordinator.listen({ worldSize, token, graceMs: GRACE_MS });
     await using workers = new WorkerProcesses({
       count: worldSize,
       coordinator: coordinator.url,

@@ -95,9 +95,9 @@ export class WorkerProcesses implements AsyncDisposable {
     this.#signal("SIGKILL");
   }
 
-  /** As {@linkcode WorkerProcesses.stop}, with a grace of 6 seconds: a worker takes 5 at most to close. */
+  /** As {@linkcode WorkerProcesses.stop}, with a grace of 4 seconds: a worker takes 3 at most to close. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.stop(6_000);
+    await this.stop(4_000);
   }
 
   #signal(signal: Deno.Signal): void {
@@ -114,8 +114,8 @@ export class WorkerProcesses implements AsyncDisposable {
     let lastWords = "";
     const reading = (async () => {
       for await (const line of linesOf(child.stderr)) {
-        lastWords = line;
-        onLine(rank, line);
+        lastWords = line.replace(/^worker of rank \d+: /, "");
+        onLine(rank, lastWords);
       }
     })();
     const status = await child.status;

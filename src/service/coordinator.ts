@@ -10,6 +10,7 @@
 
 import {
   type ClusterLayout,
+  DeadlineError,
   PeerLostError,
   planToJSON,
   type RedistribReport,
@@ -146,15 +147,19 @@ export class Coordinator implements AsyncDisposable {
   async start(layout: ClusterLayout | null, options: WaitOptions = {}): Promise<void> {
     const deadline = new Deadline(options);
     await this.registered(options);
-    const uniqueId = parseUniqueId(await this.worker(0).request({ name: "createUniqueId" }));
+    const making = await within(deadline.remainingMs, this.worker(0).request({ name: "createUniqueId" }));
+    deadline.check("the unique id of rank 0");
+    const uniqueId = parseUniqueId(making);
     const { worldSize } = this;
     const json = layout?.toJSON() ?? null;
     await this.#together(
-      options,
+      "joining the world",
+      deadline,
       (worker) => worker.request({ name: "init", worldSize, uniqueId, layout: json, timeoutMs: deadline.remainingMs }),
     );
     await this.#together(
-      options,
+      "setting up the process groups",
+      deadline,
       (worker) => worker.request({ name: "setupProcessGroups", timeoutMs: deadline.remainingMs }),
     );
   }
@@ -172,7 +177,8 @@ export class Coordinator implements AsyncDisposable {
     plan: readonly RedistribStep[],
     options: CollectiveOptions = {},
   ): Promise<RedistribReport[]> {
-    const { timeoutMs } = new Deadline(options);
+    const deadline = new Deadline(options);
+    const { timeoutMs } = deadline;
     const command = {
       name: "redistribute" as const,
       meta: meta.meta().toJSON(),
@@ -182,7 +188,7 @@ export class Coordinator implements AsyncDisposable {
     };
     const done = Array.from({ length: this.worldSize }, () => ({ bytes: 0, totalBytes: 0 }));
     const onProgress = options.onProgress;
-    return this.#together(options, async (worker) =>
+    return this.#together("the transfer", deadline, async (worker) =>
       parseReport(
         await worker.request(command, (progress) => {
           done[worker.rank] = progress;
@@ -265,39 +271,70 @@ export class Coordinator implements AsyncDisposable {
   }
 
   /** Runs a collective on all ranks; when one fails, the others give up. The error is the one that says most. */
-  async #together<T>(options: WaitOptions, run: (worker: RemoteWorker) => Promise<T>): Promise<T[]> {
+  async #together<T>(
+    what: string,
+    deadline: Deadline,
+    run: (worker: RemoteWorker) => Promise<T>,
+  ): Promise<T[]> {
     const workers = Array.from({ length: this.worldSize }, (_, rank) => this.worker(rank));
-    const failed = Promise.withResolvers<unknown>();
+    const unanswered = new Set(workers.keys());
+    const { promise: failed, resolve: fail } = Promise.withResolvers<unknown>();
     const running = workers.map((worker) =>
       run(worker).catch((error) => {
-        failed.resolve(error);
+        fail(error);
         throw error;
-      })
+      }).finally(() => unanswered.delete(worker.rank))
     );
-    const giveUp = () => failed.resolve(options.signal?.reason);
-    options.signal?.addEventListener("abort", giveUp);
-    if (options.signal?.aborted === true) giveUp();
+    const late = () => {
+      const outstanding = [...unanswered];
+      return new DeadlineError(
+        `${what}: within ${deadline.timeoutMs} ms there was no answer from the worker of rank ${
+          outstanding.join(", ")
+        }`,
+        { phase: -1, outstanding, outcome: "unknown" },
+      );
+    };
+    // The ranks have the same deadline, and know more: they go first.
+    const timer = setTimeout(() => fail(late()), Math.min(deadline.remainingMs + STRAGGLER_MS, 2 ** 31 - 1));
+    const { signal } = deadline;
+    const giveUp = () => fail(signal?.reason);
+    signal?.addEventListener("abort", giveUp);
+    if (signal?.aborted === true) giveUp();
     const all = Promise.allSettled(running);
     try {
-      const first = await Promise.race([failed.promise.then((reason) => ({ reason })), all]);
+      const first = await Promise.race([failed.then((reason) => ({ reason })), all]);
       if ("reason" in first) {
         const { reason } = first;
-        const urgent = reason instanceof PeerLostError || options.signal?.aborted === true;
+        const urgent = reason instanceof PeerLostError || signal?.aborted === true;
         if (!urgent) await within(STRAGGLER_MS, all);
         const abort = { name: "abort" as const, reason: encodeError(reason) };
         for (const worker of workers) worker.request(abort).catch(() => {});
         await within(this.#graceMs, all);
+        signal?.throwIfAborted();
+        if (!urgent && unanswered.size > 0) throw silent(what, [...unanswered], reason);
+        if (unanswered.size > 0) throw reason;
       }
-      const results = await within(0, all);
-      options.signal?.throwIfAborted();
-      if (results === undefined) throw await failed.promise;
+      const results = await all;
       const errors = results.filter((result) => result.status === "rejected").map(({ reason }) => reason as unknown);
-      if (errors.length > 0) throw mostTelling(errors, await failed.promise);
+      if (errors.length > 0) throw mostTelling(errors, await failed);
       return results.map((result) => (result as PromiseFulfilledResult<T>).value);
     } finally {
-      options.signal?.removeEventListener("abort", giveUp);
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", giveUp);
     }
   }
+}
+
+/** Ranks that do not even answer that they gave up are the cause of the others' failure, rather than those that these name. */
+function silent(what: string, outstanding: readonly number[], first: unknown): DeadlineError {
+  const facts = first instanceof DeadlineError ? first : { phase: -1, outcome: "unknown" as const };
+  return new DeadlineError(
+    `${what}: the worker of rank ${outstanding.join(", ")} does not answer; and elsewhere: ${
+      encodeError(first).message
+    }`,
+    { phase: facts.phase, outstanding, outcome: facts.outcome },
+    { cause: first },
+  );
 }
 
 /** A verdict that all ranks share goes first, then the loss of a worker, then whatever failed first. */

@@ -70,7 +70,7 @@ export interface WorkerEnd {
 }
 
 /** The longest wait for what is under way when a worker closes, in milliseconds. */
-const CLOSING_GRACE_MS = 5_000;
+const CLOSING_GRACE_MS = 3_000;
 
 /** One rank as a service. */
 export class WorkerService implements AsyncDisposable {

@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { VERSION } from "../../src/commands/version.ts";
+import { native } from "../native.ts";
 
 const CLI = new URL("../../src/cli.ts", import.meta.url).href;
 
@@ -159,6 +160,22 @@ Deno.test("run exits with 3 where there is no compiler and no stand-in, and says
     assertEquals([code, stdout], [3, ""], stderr);
     assertStringIncludes(stderr, "Install one");
   }));
+
+Deno.test("doctor tells versions and paths, and nothing of the token", async () => {
+  const env = { SEQFERRY_TOKEN: "secret-secret-secret", SEQFERRY_CPU_LIBRARY: native.cudart.path };
+  const { code, stdout, stderr } = await cli(["doctor", "--backend", "cpu"], env);
+  assertEquals([code, stderr], [0, ""]);
+  for (const part of [VERSION, Deno.version.deno, native.cudart.path, "SEQFERRY_TOKEN=(not shown)", "libnccl"]) {
+    assertStringIncludes(stdout, part);
+  }
+  assert(!stdout.includes("secret"));
+});
+
+Deno.test("doctor exits with 3 when what it is asked about is missing", async () => {
+  const { code, stdout } = await cli(["doctor", "--backend", "cpu"], { SEQFERRY_CPU_LIBRARY: "/nowhere/library.so" });
+  assertEquals(code, 3);
+  assertStringIncludes(stdout, "/nowhere/library.so");
+});
 
 Deno.test("plan prints JSON on standard output and a table on standard error", async () => {
   const layouts = "actor=pp1,dp2,tp1 critic=pp1,dp1,tp2";

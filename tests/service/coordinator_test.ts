@@ -1,5 +1,12 @@
 import { assert, assertEquals, assertInstanceOf, assertRejects, assertThrows } from "@std/assert";
-import { parseLayouts, PeerLostError, RedistributeRefusedError, SeqferryError, SequenceSample } from "../../mod.ts";
+import {
+  DeadlineError,
+  parseLayouts,
+  PeerLostError,
+  RedistributeRefusedError,
+  SeqferryError,
+  SequenceSample,
+} from "../../mod.ts";
 import { bearer, newToken } from "../../src/service/auth.ts";
 import { ControlSocket } from "../../src/service/control_socket.ts";
 import { Coordinator } from "../../src/service/coordinator.ts";
@@ -159,6 +166,19 @@ Deno.test("Coordinator has the others give up at once when a worker is lost, and
     const error = await assertRejects(() => moving, PeerLostError, "the worker of rank 1 is gone");
     assertEquals(error.rank, 1);
     await assertRejects(() => coordinator.worker(1).request({ name: "shutdown" }), PeerLostError);
+  });
+});
+
+Deno.test("Coordinator names the worker that does not answer, at its own deadline and a little", async () => {
+  const mute: Script = (command, send) => {
+    if (command.name === "redistribute" || command.name === "abort") return undefined;
+    return obedient(command, send);
+  };
+  await withWorkers([obedient, mute], async (coordinator) => {
+    await coordinator.start(null);
+    const error = await assertRejects(() => coordinator.redistribute(meta, [], { timeoutMs: 50 }), DeadlineError);
+    assertEquals([error.outstanding, error.outcome], [[1], "unknown"]);
+    assert(error.message.startsWith("the transfer: the worker of rank 1 does not answer"), error.message);
   });
 });
 
