@@ -6,12 +6,16 @@
 
 import { PlanError } from "../errors.ts";
 import { show } from "../show.ts";
+import { planCheapest } from "./auto.ts";
 import { planBcast } from "./bcast.ts";
 import { type ClusterSpec, requireCluster } from "./cluster_spec.ts";
-import { arrangeDemand } from "./demand.ts";
+import { arrangeDemand, type Demand } from "./demand.ts";
+import { planDirect } from "./direct.ts";
 import { planGatherScatter } from "./gather_scatter.ts";
+import { itemSizes, type SizedMeta } from "./item_sizes.ts";
 import type { RedistribStep } from "./step.ts";
 import type { GlobalStorageTracker } from "./storage_tracker.ts";
+import { busiestRanks, type Items } from "./traffic.ts";
 import type { PlanMeta } from "./validate_plan.ts";
 
 /**
@@ -23,13 +27,16 @@ export type Pattern = "gather-scatter" | "bcast" | "direct" | "auto";
 const PATTERNS: readonly Pattern[] = ["gather-scatter", "bcast", "direct", "auto"];
 
 /** The patterns that {@linkcode RedistribPlanner.derivePlan} has a planner for. */
-export const AVAILABLE_PATTERNS: readonly Pattern[] = ["gather-scatter", "bcast"];
+export const AVAILABLE_PATTERNS: readonly Pattern[] = PATTERNS;
 
 /** What {@linkcode RedistribPlanner.derivePlan} may be told beside who wants what. */
 export interface DerivePlanOptions {
-  /** The metadata of all samples. Ids and keys are then checked against it. */
-  meta?: PlanMeta;
-  /** The most bytes that a rank may hold for the transfer at one time. No available pattern can keep to it, so it is refused. */
+  /** The metadata of all samples. Ids and keys are then checked against it, and its lengths tell how large they are. */
+  meta?: SizedMeta;
+  /**
+   * The most bytes that a rank may have under way in one step, coming and going together; units where sizes are unknown. The pattern "direct" splits
+   * steps to keep to it; "auto" takes the cheapest plan that does; the reference's patterns are refused where they do not.
+   */
   maxPeakBytes?: number;
 }
 
@@ -59,8 +66,8 @@ export class RedistribPlanner {
    * @param keys The fields that are to travel.
    * @param pattern How.
    * @param options The metadata, where it is known.
-   * @throws {PlanError} that names what is at fault: an unknown or unavailable pattern, a rank outside the tracker's world, an id that one rank
-   * names twice, an (id, key) that no rank owns (for "bcast": holds).
+   * @throws {PlanError} that names what is at fault: an unknown pattern, a rank outside the tracker's world, an id that one rank names twice, an
+   * (id, key) that no rank owns ("gather-scatter") or holds (the others), the rank and its bytes where `maxPeakBytes` cannot be kept to.
    */
   derivePlan(
     dests: ReadonlyMap<number, readonly string[]>,
@@ -79,24 +86,53 @@ export class RedistribPlanner {
     requireKeys(keys);
     const demand = arrangeDemand(dests, this.#tracker.worldSize);
     if (demand.ids.length === 0) return [];
-    if (!AVAILABLE_PATTERNS.includes(pattern)) {
-      throw new PlanError(
-        `pattern: there is no planner for ${show(pattern)}; there are planners for ${
-          AVAILABLE_PATTERNS.map(show).join(" and ")
-        }`,
-        { place: "pattern" },
-      );
-    }
-    if (options.maxPeakBytes !== undefined) {
-      throw new PlanError(`maxPeakBytes: a plan of the pattern ${show(pattern)} cannot keep to it`, {
-        place: "maxPeakBytes",
-      });
-    }
-    if (options.meta !== undefined) requireInMeta(demand.ids, keys, options.meta);
-    return pattern === "bcast"
-      ? planBcast(demand, keys, this.#tracker, this.#cluster.gpusPerNode)
-      : planGatherScatter(demand, keys, this.#tracker);
+    const { meta, maxPeakBytes } = options;
+    if (maxPeakBytes !== undefined) requireLimit(maxPeakBytes);
+    if (meta !== undefined) requireInMeta(demand.ids, keys, meta);
+    return this.#derive(demand, keys, pattern, meta, maxPeakBytes);
   }
+
+  #derive(
+    demand: Demand,
+    keys: readonly string[],
+    pattern: Pattern,
+    meta: SizedMeta | undefined,
+    maxPeakBytes: number | undefined,
+  ): RedistribStep[] {
+    const tracker = this.#tracker;
+    const { worldSize } = tracker;
+    const { gpusPerNode } = this.#cluster;
+    const distinctKeys = [...new Set(keys)];
+    const { ids } = demand;
+    const items: Items = { ids, keys: distinctKeys, sizes: itemSizes(ids, distinctKeys, meta) };
+    const patterns = {
+      direct: () => planDirect(demand, distinctKeys, tracker, gpusPerNode, items.sizes, maxPeakBytes),
+      bcast: () => requireWithin(planBcast(demand, keys, tracker, gpusPerNode), items, maxPeakBytes),
+      "gather-scatter": () => requireWithin(planGatherScatter(demand, keys, tracker), items, maxPeakBytes),
+    };
+    if (pattern !== "auto") return patterns[pattern]();
+    return planCheapest(Object.values(patterns), items, worldSize, this.#cluster);
+  }
+}
+
+function requireLimit(maxPeakBytes: unknown): void {
+  if (typeof maxPeakBytes !== "number" || !(maxPeakBytes >= 0)) {
+    throw new PlanError(`maxPeakBytes: it is a number from 0 up, not ${show(maxPeakBytes)}`, { place: "maxPeakBytes" });
+  }
+}
+
+/** Gives the plan back, if no rank has more under way in a step than `maxPeakBytes`. */
+function requireWithin(plan: RedistribStep[], items: Items, maxPeakBytes: number | undefined): RedistribStep[] {
+  if (maxPeakBytes === undefined) return plan;
+  for (const [i, { rank, bytes }] of busiestRanks(plan, items).entries()) {
+    if (bytes <= maxPeakBytes) continue;
+    throw new PlanError(
+      `maxPeakBytes: rank ${rank} has ${bytes} bytes under way in step ${i}, a ${plan[i]!.commType}, ` +
+        `and may have ${maxPeakBytes}; the pattern "direct" can split its steps`,
+      { place: "maxPeakBytes", rank },
+    );
+  }
+  return plan;
 }
 
 function requireKeys(keys: readonly string[]): void {

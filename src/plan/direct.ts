@@ -1,0 +1,177 @@
+/**
+ * The pattern "direct": from those who have something to those who lack it, without a root.
+ *
+ * - A rank is sent what it lacks, once, and nothing else: what comes into a rank is at its lower bound.
+ * - Something comes into a node that lacks it once, and to the others of the node from the rank that got it: what comes into a node is at its lower
+ *   bound. What a rank of the node has never comes from outside.
+ * - Senders are balanced. Whoever has something can send it, a destination once it has received it; so a source gives each of several replicas
+ *   another part, which they then give each other, where sending it all to all of them would make the source the bottleneck.
+ *
+ * Ids of one class are cut into pieces of consecutive ids, small enough to balance with, and no smaller. How often a piece may be passed on is
+ * tried from "not at all" upwards, and the first that brings the busiest links near their bounds is taken: each time that something is passed
+ * on is a phase more, with its latency.
+ *
+ * @module
+ */
+
+import type { Demand } from "./demand.ts";
+import { exchangeSteps } from "./exchange_steps.ts";
+import type { ItemSizes } from "./item_sizes.ts";
+import { findLack, type LackClass } from "./lack.ts";
+import { type LinkBounds, linkBounds } from "./link_bounds.ts";
+import { type HopLimits, type Piece, type Spread, spread } from "./spread.ts";
+import type { ExchangeStep } from "./step.ts";
+import type { GlobalStorageTracker } from "./storage_tracker.ts";
+
+/** A piece's share of what the busiest link has to carry anyway. */
+const PIECE_SHARE = 1 / 16;
+
+/** Links this much above their bounds are near enough. */
+const NEAR = 1.05;
+
+/** Passes over all pieces before more hops are tried. */
+const MOST_PASSES = 3;
+
+/**
+ * Derives the plan.
+ *
+ * @param demand Who wants what.
+ * @param keys The fields, each once.
+ * @param tracker Who holds what. Owners do not matter.
+ * @param gpusPerNode Ranks on one node.
+ * @param sizes By positions in `demand.ids` and `keys`.
+ * @param maxPeakBytes The most bytes that a rank may have under way in one step, coming and going together.
+ * @throws {PlanError} that names the id and the key that no rank holds, or that is larger than `maxPeakBytes` and the rank that is to receive it.
+ */
+export function planDirect(
+  demand: Demand,
+  keys: readonly string[],
+  tracker: GlobalStorageTracker,
+  gpusPerNode: number,
+  sizes: ItemSizes,
+  maxPeakBytes: number | undefined,
+): ExchangeStep[] {
+  const { worldSize } = tracker;
+  const classes = findLack(demand, keys, tracker, gpusPerNode, sizes);
+  if (classes.length === 0) return [];
+  const bounds = linkBounds(classes, gpusPerNode);
+  const { pieces, hopCount } = cut(classes, bounds, sizes);
+  const ways = findWays(pieces, hopCount, { worldSize, gpusPerNode }, bounds);
+  return exchangeSteps(pieces, ways, { ids: demand.ids, keys, sizes, worldSize }, maxPeakBytes);
+}
+
+/**
+ * Cuts classes into pieces, those first that load their senders most. Where single ids are too large to balance with, their keys travel apart.
+ */
+function cut(
+  classes: readonly LackClass[],
+  bounds: LinkBounds,
+  sizes: ItemSizes,
+): { pieces: Piece[]; hopCount: number } {
+  const pieces: Piece[] = [];
+  const oneKey = sizes.byKey.map((_, k) => [k]);
+  let hopCount = 0;
+  const cutOne = (one: LackClass) => {
+    const { shape, keys, ids } = one;
+    const wanted = Math.max(1, Math.ceil(shareOf(one, bounds) / PIECE_SHARE));
+    if (wanted > 2 * ids.length && keys.length > 1) {
+      for (const k of keys) cutOne(ofKey(one, oneKey[k]!, sizes));
+      return;
+    }
+    for (const { from, to, bytes } of evenParts(one, Math.min(wanted, ids.length))) {
+      pieces.push({ of: one, from, to, bytes, firstHop: hopCount });
+      hopCount += shape.lacking.length;
+    }
+  };
+  for (const one of classes) cutOne(one);
+  const loads = pieces.map(({ of: { shape }, bytes }) => bytes * shape.lacking.length);
+  const order = pieces.map((_, i) => i).sort((a, b) => loads[b]! - loads[a]! || a - b);
+  return { pieces: order.map((i) => pieces[i]!), hopCount };
+}
+
+/** What falls to a rank or a node that passes all of a class on, beside what the busiest has to carry anyway. */
+function shareOf({ shape, totalBytes }: LackClass, bounds: LinkBounds): number {
+  const { lacking, outerNodes } = shape;
+  const rank = bounds.outOfRank > 0 ? totalBytes * Math.max(1, lacking.length - 1) / bounds.outOfRank : 0;
+  if (outerNodes.length === 0) return rank;
+  const node = bounds.outOfNode > 0 ? totalBytes * Math.max(1, outerNodes.length - 1) / bounds.outOfNode : 0;
+  return Math.max(rank, node);
+}
+
+/** One key of a class. */
+function ofKey({ shape, ids }: LackClass, keys: readonly number[], sizes: ItemSizes): LackClass {
+  const bytes = ids.map((id) => sizes.byKey[keys[0]!]![id]!);
+  return { shape, keys, ids, bytes, totalBytes: bytes.reduce((total, n) => total + n, 0) };
+}
+
+/** At most `count` parts of consecutive ids, as even as whole ids allow. */
+function evenParts(
+  { ids, bytes, totalBytes }: LackClass,
+  count: number,
+): { from: number; to: number; bytes: number }[] {
+  const parts: { from: number; to: number; bytes: number }[] = [];
+  let before = 0;
+  for (let part = 1, from = 0; part <= count && from < ids.length; part++) {
+    let to = from;
+    let partBytes = 0;
+    const end = totalBytes * part / count;
+    // Up to the id whose middle lies beyond the part's end; the last part takes all that is left.
+    while (to < ids.length && (part === count || to === from || before + partBytes + bytes[to]! / 2 <= end)) {
+      partBytes += bytes[to++]!;
+    }
+    parts.push({ from, to, bytes: partBytes });
+    before += partBytes;
+    from = to;
+  }
+  return parts;
+}
+
+/** Tries ways with more and more hops, until the busiest links are near their bounds or more hops do not help. */
+function findWays(
+  pieces: readonly Piece[],
+  hopCount: number,
+  cluster: { worldSize: number; gpusPerNode: number },
+  bounds: LinkBounds,
+): Spread {
+  const most = mostHops(pieces);
+  let limits: HopLimits = { betweenNodes: 1, withinNode: 1 };
+  let best: Spread | undefined;
+  let bestExcess = Infinity;
+  while (true) {
+    let excess: { rank: number; node: number } = { rank: Infinity, node: Infinity };
+    for (let passes = 1; passes <= MOST_PASSES; passes += 2) {
+      const ways = spread(pieces, hopCount, cluster, bounds, limits, passes);
+      excess = {
+        rank: bounds.outOfRank > 0 ? Math.max(...ways.outOfRank) / bounds.outOfRank : 0,
+        node: bounds.outOfNode > 0 ? Math.max(...ways.outOfNode) / bounds.outOfNode : 0,
+      };
+      const larger = Math.max(excess.rank, excess.node);
+      if (larger < 0.99 * bestExcess) {
+        best = ways;
+        bestExcess = larger;
+      }
+      if (bestExcess <= NEAR) return best!;
+    }
+    // What is too busy tells where to allow one hop more.
+    const between = limits.betweenNodes + (excess.node > NEAR || limits.withinNode >= most.withinNode ? 1 : 0);
+    const within = limits.withinNode + (excess.rank > NEAR || limits.betweenNodes >= most.betweenNodes ? 1 : 0);
+    const more: HopLimits = {
+      betweenNodes: Math.min(between, most.betweenNodes),
+      withinNode: Math.min(within, most.withinNode),
+    };
+    if (more.betweenNodes === limits.betweenNodes && more.withinNode === limits.withinNode) return best!;
+    limits = more;
+  }
+}
+
+/** As many hops as a binomial tree has at most; more would not pay. */
+function mostHops(pieces: readonly Piece[]): HopLimits {
+  let nodes = 1;
+  let ranks = 1;
+  for (const { of: { shape: { innerNodes, outerNodes } } } of pieces) {
+    nodes = Math.max(nodes, outerNodes.length);
+    for (const { lacking } of innerNodes) ranks = Math.max(ranks, lacking.length);
+    for (const { lacking } of outerNodes) ranks = Math.max(ranks, lacking.length - 1);
+  }
+  return { betweenNodes: Math.ceil(Math.log2(nodes + 1)), withinNode: Math.ceil(Math.log2(ranks + 1)) };
+}

@@ -1,0 +1,158 @@
+/**
+ * Writing hops down as steps.
+ *
+ * @module
+ */
+
+import { PlanError } from "../errors.ts";
+import { show } from "../show.ts";
+import type { ItemSizes } from "./item_sizes.ts";
+import type { Piece, Spread } from "./spread.ts";
+import type { ExchangeStep } from "./step.ts";
+
+/** What the positions in pieces stand for. */
+export interface Names {
+  /** The ids, by position. */
+  readonly ids: readonly string[];
+  /** The keys, by position. */
+  readonly keys: readonly string[];
+  /** Their sizes. */
+  readonly sizes: ItemSizes;
+  /** The number of ranks. */
+  readonly worldSize: number;
+}
+
+/** Ids that travel together with the same keys, from one rank to another. */
+interface Parcel {
+  readonly from: number;
+  readonly to: number;
+  /** By position; ascending when it is written down. */
+  readonly ids: number[];
+}
+
+/** Parcels with the same keys, by their two ranks. */
+interface Load {
+  /** By position. */
+  readonly keys: readonly number[];
+  readonly parcels: Map<number, Parcel>;
+}
+
+/**
+ * Writes one exchange for each round and set of keys. Every entry has one destination, so that the plan says of each copy who sends it.
+ *
+ * @param pieces What travels.
+ * @param spread How.
+ * @param names What the positions stand for.
+ * @param maxPeakBytes The most bytes that a rank may have under way in one step, coming and going together. A round that has more is split
+ * into several steps.
+ * @throws {PlanError} that names the rank, the id and the key of which alone there are more bytes than that.
+ */
+export function exchangeSteps(
+  pieces: readonly Piece[],
+  spread: Spread,
+  names: Names,
+  maxPeakBytes: number | undefined,
+): ExchangeStep[] {
+  return loadsByRound(pieces, spread, names.worldSize).flatMap((loads) => {
+    if (maxPeakBytes === undefined) return loads.map((load) => step(load, names));
+    return splitRound(loads, names, maxPeakBytes).flatMap((part) => part.map((load) => step(load, names)));
+  });
+}
+
+/** By round, what travels of each set of keys. */
+function loadsByRound(pieces: readonly Piece[], { hops, rounds }: Spread, worldSize: number): Load[][] {
+  const byRound = Array.from({ length: rounds }, () => new Map<readonly number[], Load>());
+  for (const { of: { keys, ids, shape }, from, to, firstHop } of pieces) {
+    for (let i = 3 * firstHop; i < 3 * (firstHop + shape.lacking.length); i += 3) {
+      const loads = byRound[hops[i + 2]!]!;
+      let load = loads.get(keys);
+      if (load === undefined) loads.set(keys, load = { keys, parcels: new Map() });
+      const parcel = parcelOf(load, hops[i]!, hops[i + 1]!, worldSize);
+      for (let n = from; n < to; n++) parcel.ids.push(ids[n]!);
+    }
+  }
+  return byRound.map((loads) => [...loads.values()].sort((a, b) => compareLists(a.keys, b.keys)));
+}
+
+function compareLists(a: readonly number[], b: readonly number[]): number {
+  const differs = a.findIndex((k, i) => k !== b[i]);
+  return differs < 0 ? a.length - b.length : a[differs]! - (b[differs] ?? -1);
+}
+
+function parcelOf({ parcels }: Load, from: number, to: number, worldSize: number): Parcel {
+  const name = from * worldSize + to;
+  let parcel = parcels.get(name);
+  if (parcel === undefined) parcels.set(name, parcel = { from, to, ids: [] });
+  return parcel;
+}
+
+function step({ keys, parcels }: Load, names: Names): ExchangeStep {
+  const order = inOrder(parcels);
+  return {
+    commType: "exchange",
+    root: null,
+    srcs: order.map(({ from }) => from),
+    dsts: order.map(({ to }) => [to]),
+    ids: order.map(({ ids }) => ascending(ids).map((i) => names.ids[i]!)),
+    keys: keys.map((k) => names.keys[k]!),
+  };
+}
+
+function inOrder(parcels: ReadonlyMap<number, Parcel>): Parcel[] {
+  return [...parcels.values()].sort((a, b) => a.from - b.from || a.to - b.to);
+}
+
+function ascending(numbers: number[]): number[] {
+  for (let i = 1; i < numbers.length; i++) if (numbers[i]! < numbers[i - 1]!) return numbers.sort((a, b) => a - b);
+  return numbers;
+}
+
+/** Puts each id of a round into the first part in which both ranks have room for it. */
+function splitRound(loads: readonly Load[], names: Names, maxPeakBytes: number): Load[][] {
+  const { worldSize, sizes } = names;
+  const parts: { readonly underWay: Float64Array; readonly loads: Map<string, Load> }[] = [];
+  // By rank, the first part in which it still has a tenth of its room.
+  const open = new Int32Array(worldSize);
+  const put = (from: number, to: number, id: number, keys: readonly number[], bytes: number) => {
+    for (let n = Math.max(open[from]!, open[to]!);; n++) {
+      if (n === parts.length) parts.push({ underWay: new Float64Array(worldSize), loads: new Map() });
+      const { underWay, loads } = parts[n]!;
+      if (underWay[from]! + bytes > maxPeakBytes || underWay[to]! + bytes > maxPeakBytes) continue;
+      for (const rank of [from, to]) {
+        underWay[rank]! += bytes;
+        while (open[rank]! < parts.length && parts[open[rank]!]!.underWay[rank]! > 0.9 * maxPeakBytes) open[rank]!++;
+      }
+      const name = keys.join();
+      let load = loads.get(name);
+      if (load === undefined) loads.set(name, load = { keys, parcels: new Map() });
+      parcelOf(load, from, to, worldSize).ids.push(id);
+      return;
+    }
+  };
+  for (const { keys, parcels } of loads) {
+    for (const { from, to, ids } of inOrder(parcels)) {
+      for (const id of ascending(ids)) {
+        let bytes = 0;
+        for (const k of keys) bytes += sizes.byKey[k]![id]!;
+        if (bytes <= maxPeakBytes) {
+          put(from, to, id, keys, bytes);
+          continue;
+        }
+        for (const k of keys) {
+          const ofKey = sizes.byKey[k]![id]!;
+          if (ofKey > maxPeakBytes) throw tooLarge(to, ofKey, maxPeakBytes, names.ids[id]!, names.keys[k]!);
+          put(from, to, id, [k], ofKey);
+        }
+      }
+    }
+  }
+  return parts.map(({ loads }) => [...loads.values()]);
+}
+
+function tooLarge(rank: number, bytes: number, maxPeakBytes: number, id: string, key: string): PlanError {
+  return new PlanError(
+    `maxPeakBytes: rank ${rank} is to receive key ${show(key)} of id ${show(id)}, ${bytes} bytes in one piece, ` +
+      `and may have ${maxPeakBytes} under way`,
+    { place: "maxPeakBytes", rank, id, key },
+  );
+}

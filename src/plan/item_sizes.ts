@@ -1,0 +1,53 @@
+/**
+ * How large what travels is.
+ *
+ * @module
+ */
+
+import { isDType, itemSize } from "../sample/dtype.ts";
+import type { PlanMeta } from "./validate_plan.ts";
+
+/** Metadata that tells sizes too; any `SequenceSample` will do. */
+export interface SizedMeta extends PlanMeta {
+  /** Per key, per id, the lengths of that id's sequences. Without it sizes count as unknown. */
+  readonly seqlens?: Readonly<Record<string, readonly (readonly number[])[]>>;
+}
+
+/** The size of every (id, key) of some ids and keys. */
+export interface ItemSizes {
+  /** Whether sizes are bytes. Otherwise every (id, key) counts as one unit. */
+  readonly known: boolean;
+  /** By position of the key, then by position of the id: bytes, or 1. */
+  readonly byKey: readonly Float64Array[];
+}
+
+/**
+ * Looks sizes up: the sum of an id's lengths times the bytes of one element. A key without dtype or trailing shape has no bytes.
+ *
+ * @param ids The ids, by position; all are in `meta` where there is one.
+ * @param keys The keys, by position; all are in `meta` where there is one.
+ * @param meta The metadata, or undefined.
+ */
+export function itemSizes(ids: readonly string[], keys: readonly string[], meta: SizedMeta | undefined): ItemSizes {
+  const seqlens = meta?.seqlens;
+  if (meta === undefined || seqlens === undefined) {
+    return { known: false, byKey: keys.map(() => new Float64Array(ids.length).fill(1)) };
+  }
+  const placeOf = new Map(meta.ids.map((id, i) => [id, i]));
+  const places = ids.map((id) => placeOf.get(id)!);
+  const byKey = keys.map((key) => {
+    const sizes = new Float64Array(ids.length);
+    const dtype = meta.dtypes[key];
+    const shape = meta.trailingShapes[key];
+    const ofKey = seqlens[key];
+    if (!isDType(dtype) || shape == null || ofKey === undefined) return sizes;
+    const bytesPerElement = shape.reduce((product, dim) => product * dim, itemSize(dtype));
+    for (const [i, place] of places.entries()) {
+      let length = 0;
+      for (const n of ofKey[place]!) length += n;
+      sizes[i] = length * bytesPerElement;
+    }
+    return sizes;
+  });
+  return { known: true, byKey };
+}
