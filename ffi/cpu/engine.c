@@ -79,79 +79,67 @@ static void relax(void) {
 
 void engine_wait(bool (*condition)(void *argument), void *argument) {
   uint64_t idle_since = 0;
-  process_self();
+  bool can_sleep = process_self() != NULL;
   for (;;) {
     uint64_t now = now_nanoseconds();
-    bool sleepy = idle_since != 0 && now - idle_since > YIELD;
-    if (sleepy) doorbell_expect(true);
-    uint32_t rings = doorbell_count();
+    bool sleepy = can_sleep && idle_since != 0 && now - idle_since > YIELD;
+    uint32_t rings = sleepy ? doorbell_arm() : 0;
     bool moved = engine_progress(NULL, QUERY_BUDGET);
-    bool done = condition(argument);
+    if (condition(argument)) return;
     uint64_t limit = longest_sleep();
-    if (!done) {
-      engine_unlock();
-      if (moved) {
-        idle_since = 0;
+    engine_unlock();
+    if (moved) {
+      idle_since = 0;
+    } else {
+      if (idle_since == 0) idle_since = now;
+      if (sleepy) {
+        doorbell_wait(rings, limit);
+      } else if (now - idle_since > SPIN) {
+        sched_yield();
       } else {
-        if (idle_since == 0) idle_since = now;
-        if (sleepy) {
-          doorbell_wait(rings, limit);
-        } else if (now - idle_since > SPIN) {
-          sched_yield();
-        } else {
-          for (int i = 0; i < 16; i++) relax();
-        }
+        for (int i = 0; i < 16; i++) relax();
       }
-      engine_lock();
     }
-    if (sleepy) doorbell_expect(false);
-    if (done) return;
+    engine_lock();
   }
+}
+
+/* Sleeps until engine_pending() calls. Lock held. */
+static void sleep_until_called(void) {
+  worker.asleep = true;
+  while (worker.asleep) pthread_cond_wait(&worker.called, &lock);
 }
 
 static void *work(void *unused) {
   (void)unused;
-  unsigned idle_naps = 0;
+  unsigned idle_naps = 0, naps = 0;
   for (;;) {
     uint64_t now = now_nanoseconds();
     uint64_t driven = atomic_load_explicit(&last_driven, memory_order_relaxed);
     if (driven + TAKE_OVER > now || atomic_load_explicit(&waiting, memory_order_relaxed) > 0) {
       /* Somebody is at it. Longer naps while that goes on, to cost them little. */
-      nap(idle_naps < 4 ? TAKE_OVER : 3 * TAKE_OVER);
-      if (idle_naps < IDLE_NAPS) idle_naps++;
-      engine_lock();
-      bool pending = anything_pending();
-      if (!pending && idle_naps >= IDLE_NAPS) {
-        worker.asleep = true;
-        while (worker.asleep) pthread_cond_wait(&worker.called, &lock);
-        idle_naps = 0;
-      }
-      engine_unlock();
+      nap(naps < 4 ? TAKE_OVER : 3 * TAKE_OVER);
+      if (naps < 4) naps++;
       continue;
     }
+    naps = 0;
     engine_lock();
-    doorbell_expect(true);
-    uint32_t rings = doorbell_count();
+    uint32_t rings = doorbell_arm();
     bool moved = drive(NULL, CHUNK_BUDGET, UINT32_MAX, now);
-    bool pending = anything_pending();
-    uint64_t limit = longest_sleep();
-    if (!pending && idle_naps >= IDLE_NAPS) {
-      doorbell_expect(false);
-      worker.asleep = true;
-      while (worker.asleep) pthread_cond_wait(&worker.called, &lock);
+    if (anything_pending()) {
+      uint64_t limit = longest_sleep();
       idle_naps = 0;
       engine_unlock();
-      continue;
-    }
-    engine_unlock();
-    if (!pending) {
-      nap(MILLISECOND);
+      if (!moved) doorbell_wait(rings, limit);
+    } else if (idle_naps < IDLE_NAPS) {
       idle_naps++;
-    } else if (!moved) {
+      engine_unlock();
+      nap(MILLISECOND);
+    } else {
+      sleep_until_called();
       idle_naps = 0;
-      doorbell_wait(rings, limit);
+      engine_unlock();
     }
-    doorbell_expect(false);
   }
   return NULL;
 }

@@ -171,6 +171,14 @@ static bool add_stream(struct launch *launch, struct stream *stream) {
   return true;
 }
 
+/*
+ * Launches of one group that share a stream run one after the other, in an order that is the same on all ranks, whatever the order of the
+ * calls within the group: otherwise two ranks could wait for each other for ever.
+ */
+static bool precedes(const struct launch *one, const struct launch *other) {
+  return one->communicator->world->header->nonce <= other->communicator->world->header->nonce;
+}
+
 /* Sorts the operations into one launch for each communicator; false when memory is short. Takes the operations over either way. */
 static bool make_launches(struct operation *operations, struct launch **launches) {
   *launches = NULL;
@@ -184,8 +192,10 @@ static bool make_launches(struct operation *operations, struct launch **launches
       launch->communicator = communicator;
       launch->blocking = communicator->blocking;
       launch->tail = &launch->operations;
-      launch->next = *launches;
-      *launches = launch;
+      struct launch **link = launches;
+      while (*link != NULL && precedes(*link, launch)) link = &(*link)->next;
+      launch->next = *link;
+      *link = launch;
     }
     if (!add_stream(launch, operation->stream)) break;
     operations = operation->next;
@@ -322,20 +332,16 @@ static ncclResult_t settle_pending(struct pending *pending) {
   return result;
 }
 
-ncclResult_t ncclGroupStart(void) {
-  ENTER(ncclGroupStart);
+static void start_group(void) {
   if (group.depth++ == 0) {
     group.error = ncclSuccess;
     group.operations = NULL;
     group.tail = &group.operations;
     group.pending = NULL;
   }
-  return ncclSuccess;
 }
 
-ncclResult_t ncclGroupEnd(void) {
-  ENTER(ncclGroupEnd);
-  if (group.depth == 0) return nccl_violation("ncclGroupEnd was called without an ncclGroupStart before it on this thread");
+static ncclResult_t end_group(void) {
   if (--group.depth > 0) return ncclSuccess;
   struct operation *operations = group.operations;
   struct pending *pending = group.pending;
@@ -356,6 +362,18 @@ ncclResult_t ncclGroupEnd(void) {
   ncclResult_t settled = settle_pending(pending);
   engine_unlock();
   return result == ncclSuccess ? settled : result;
+}
+
+ncclResult_t ncclGroupStart(void) {
+  ENTER(ncclGroupStart);
+  start_group();
+  return ncclSuccess;
+}
+
+ncclResult_t ncclGroupEnd(void) {
+  ENTER(ncclGroupEnd);
+  if (group.depth == 0) return nccl_violation("ncclGroupEnd was called without an ncclGroupStart before it on this thread");
+  return end_group();
 }
 
 /* ---- adding to a group */
@@ -435,9 +453,9 @@ static ncclResult_t prepare(const char *call, struct operation *operation, const
   return ncclSuccess;
 }
 
+/* An operation outside a group is a group of one. */
 static ncclResult_t add(const char *call, struct operation arguments, const void *from, void *to) {
-  ncclGroupStart();
-  atomic_fetch_sub_explicit(&call_counts[CALL_ncclGroupStart], 1, memory_order_relaxed);
+  start_group();
   struct operation *operation = malloc(sizeof *operation);
   ncclResult_t result;
   if (operation == NULL) {
@@ -458,8 +476,7 @@ static ncclResult_t add(const char *call, struct operation arguments, const void
       snprintf(group.error_text, sizeof group.error_text, "%s", last_sentence());
     }
   }
-  ncclResult_t end = ncclGroupEnd();
-  atomic_fetch_sub_explicit(&call_counts[CALL_ncclGroupEnd], 1, memory_order_relaxed);
+  ncclResult_t end = end_group();
   return result != ncclSuccess ? result : end;
 }
 

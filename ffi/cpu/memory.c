@@ -23,10 +23,10 @@
 
 static struct {
   int fd;
-  uintptr_t base;    /* of the reserved range of addresses, the ones callers get */
-  size_t reserved;   /* bytes of that range */
-  size_t bytes;      /* of the file, mapped at the start of the range */
-  ptrdiff_t alias;   /* where the library reads and writes an address, less the address; a hidden heap will set it */
+  uintptr_t base;  /* of the reserved range of addresses, the ones callers get; nothing is ever mapped there */
+  char *alias;     /* of a second range of the same size, where the library itself reads and writes */
+  size_t reserved; /* bytes of each range */
+  size_t bytes;    /* of the file, mapped at the start of the second range */
   struct block **by_address; /* all blocks, one behind the other */
   size_t blocks, block_capacity;
   struct block **by_size; /* the free ones, by size, then address */
@@ -108,12 +108,15 @@ int heap_descriptor(void) {
   int fd = shared_memory("seqferry-heap");
   if (fd < 0) return -1;
   const struct settings *settings = settings_get();
-  /* Twice what can be live, since free stretches lie between; only addresses, no memory. */
+  /*
+   * Twice what can be live, since free stretches lie between; only addresses, no memory. Callers' addresses are in a range of their own, so
+   * that a program that reads or writes device memory from the host dies at once instead of working here and failing on a GPU.
+   */
   size_t wanted = 2 * settings->memory * (size_t)settings->devices;
   if (wanted < GROWTH * 4) wanted = GROWTH * 4;
   if (wanted > (size_t)1 << 40) wanted = (size_t)1 << 40;
   void *range;
-  while ((range = mmap(NULL, wanted, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)) == MAP_FAILED) {
+  while ((range = mmap(NULL, 2 * wanted, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)) == MAP_FAILED) {
     if (wanted < GROWTH * 2) {
       close(fd);
       return -1;
@@ -121,6 +124,7 @@ int heap_descriptor(void) {
     wanted /= 2;
   }
   heap.base = (uintptr_t)range;
+  heap.alias = (char *)range + wanted;
   heap.reserved = wanted;
   return heap.fd = fd;
 }
@@ -138,8 +142,7 @@ static bool grow(size_t bytes) {
     free(block);
     return false;
   }
-  void *mapped = mmap((void *)(heap.base + heap.bytes), more, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, heap.fd,
-                      (off_t)heap.bytes);
+  void *mapped = mmap(heap.alias + heap.bytes, more, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, heap.fd, (off_t)heap.bytes);
   if (mapped == MAP_FAILED) {
     free(block);
     return false;
@@ -276,10 +279,10 @@ bool heap_check(const void *address, size_t bytes, char *why, size_t why_bytes) 
   return true;
 }
 
-void *heap_pointer(const void *address) { return (char *)(uintptr_t)address + heap.alias; }
+void *heap_pointer(const void *address) { return heap.alias + heap_offset(address); }
 
 uint64_t heap_offset(const void *address) { return (uintptr_t)address - heap.base; }
 
-void *heap_bytes(uint64_t offset) { return (char *)heap.base + heap.alias + offset; }
+void *heap_bytes(uint64_t offset) { return heap.alias + offset; }
 
 size_t heap_live_bytes(int physical) { return heap.live[physical]; }

@@ -168,21 +168,22 @@ const void *peer_bytes(struct peer *peer, uint64_t offset, uint64_t bytes) {
 }
 
 /*
- * How many sleep, looked at after all that was stored before; a sleeper first counts itself and then looks at what is stored, so one of the
- * two sees the other. ThreadSanitizer knows no fences: for it the count is written with the value it has.
+ * Whether anybody may sleep, looked at after all that was stored before; a sleeper first arms the doorbell and then looks at what is
+ * stored, so one of the two sees the other. ThreadSanitizer knows no fences: for it the flag is written with the value it has.
  */
-static uint32_t count_sleepers(struct control *control) {
+static bool is_armed(struct control *control) {
 #if defined(__SANITIZE_THREAD__)
-  return atomic_fetch_add(&control->sleepers, 0);
+  return atomic_fetch_or(&control->armed, 0) != 0;
 #else
   atomic_thread_fence(memory_order_seq_cst);
-  return atomic_load_explicit(&control->sleepers, memory_order_seq_cst);
+  return atomic_load_explicit(&control->armed, memory_order_seq_cst) != 0;
 #endif
 }
 
 static void ring(struct control *control) {
-  if (count_sleepers(control) == 0) return;
-  atomic_fetch_add_explicit(&control->doorbell, 1, memory_order_seq_cst);
+  /* Of many who ring at once, and of many rings before the sleeper gets to run, one costs a system call. */
+  if (!is_armed(control) || atomic_exchange(&control->armed, 0) == 0) return;
+  atomic_fetch_add(&control->doorbell, 1);
   syscall(SYS_futex, (uint32_t *)&control->doorbell, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
@@ -192,19 +193,14 @@ void self_ring(void) {
   if (self.control != NULL) ring(self.control);
 }
 
-uint32_t doorbell_count(void) {
-  return self.control == NULL ? 0 : atomic_load_explicit(&self.control->doorbell, memory_order_seq_cst);
-}
-
-void doorbell_expect(bool sleeping) {
-  if (sleeping) {
-    atomic_fetch_add_explicit(&self.control->sleepers, 1, memory_order_seq_cst);
+uint32_t doorbell_arm(void) {
+  /* The count first: a ring that disarms what is armed here then also changes the count that was read. */
+  uint32_t count = atomic_load(&self.control->doorbell);
+  atomic_exchange(&self.control->armed, 1);
 #if !defined(__SANITIZE_THREAD__)
-    atomic_thread_fence(memory_order_seq_cst);
+  atomic_thread_fence(memory_order_seq_cst);
 #endif
-  } else {
-    atomic_fetch_sub_explicit(&self.control->sleepers, 1, memory_order_seq_cst);
-  }
+  return count;
 }
 
 void doorbell_wait(uint32_t seen, uint64_t nanoseconds) {

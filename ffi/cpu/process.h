@@ -15,7 +15,7 @@ struct control {
   uint64_t start_time;         /* of the process: tells it from a later one with the same pid */
   _Atomic uint64_t heap_bytes; /* how much of the heap can be mapped; grows */
   _Atomic uint32_t doorbell;   /* a futex: counts the rings */
-  _Atomic uint32_t sleepers;   /* threads that wait for a ring */
+  _Atomic uint32_t armed;      /* 1 while threads may be waiting for a ring; the one who rings sets it to 0 */
 };
 
 /* This process. */
@@ -50,12 +50,13 @@ void peer_ring(struct peer *peer);
 /* The same for the threads of this process. */
 void self_ring(void);
 
-/* The present count of rings; to be taken before looking for work. */
-uint32_t doorbell_count(void);
+/*
+ * Whoever is about to sleep arms the doorbell, then looks for work once more, then sleeps: the answer is the count of rings until then.
+ * Only while there is a struct self.
+ */
+uint32_t doorbell_arm(void);
 /* Sleeps until the count differs from `seen`, or some nanoseconds have passed. Lock not held. */
 void doorbell_wait(uint32_t seen, uint64_t nanoseconds);
-/* Whoever is about to sleep says so before it looks for work for the last time, and takes it back afterwards. */
-void doorbell_expect(bool sleeping);
 
 /* Nanoseconds of the monotonic clock. */
 uint64_t now_nanoseconds(void);

@@ -318,3 +318,31 @@ TEST(errors_belong_to_the_thread_that_made_them) {
   CHECK(seqferryCpuLastError(small, sizeof small) > sizeof small);
   CHECK(strcmp(small, "there i") == 0);
 }
+
+TEST(ranks_may_call_on_several_communicators_of_a_group_in_any_order) {
+  struct ranks ranks;
+  ncclComm_t child[2];
+  ranks_open(&ranks, 2, false);
+  for (int rank = 0; rank < 2; rank++) CHECK_EQUAL(ncclCommSplit(ranks.comm[rank], 0, 0, &child[rank], NULL), ncclInProgress);
+  for (int rank = 0; rank < 2; rank++) OK(settle(ranks.comm[rank]));
+  for (int rank = 0; rank < 2; rank++) OK(settle(child[rank]));
+  char *buffer[2];
+  for (int rank = 0; rank < 2; rank++) {
+    use_rank(rank);
+    buffer[rank] = device_bytes(200, rank);
+    ncclComm_t first = rank == 0 ? ranks.comm[rank] : child[rank], second = rank == 0 ? child[rank] : ranks.comm[rank];
+    char *at_first = buffer[rank] + (rank == 0 ? 0 : 100), *at_second = buffer[rank] + (rank == 0 ? 100 : 0);
+    OK(ncclGroupStart());
+    OK(ncclBroadcast(at_first, at_first, 100, ncclUint8, 0, first, ranks.stream[rank]));
+    OK(ncclBroadcast(at_second, at_second, 100, ncclUint8, 0, second, ranks.stream[rank]));
+    CHECK_EQUAL(ncclGroupEnd(), ncclInProgress);
+  }
+  for (int rank = 0; rank < 2; rank++) {
+    OK(settle(ranks.comm[rank]));
+    OK(settle(child[rank]));
+  }
+  ranks_drain(&ranks);
+  CHECK(holds(buffer[1], 200, 0));
+  for (int rank = 0; rank < 2; rank++) OK(ncclCommDestroy(child[rank]));
+  ranks_close(&ranks);
+}

@@ -1,4 +1,8 @@
 /* Device memory and pinned memory. */
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include "../accounts.h"
 #include "harness.h"
 
@@ -165,4 +169,23 @@ TEST(the_default_pool_keeps_its_attributes) {
   CHECK(read == UINT64_MAX);
   CHECK_EQUAL(cudaMemPoolGetAttribute(pool, 0, &read), cudaErrorInvalidValue);
   CHECK_EQUAL(cudaMemPoolGetAttribute((cudaMemPool_t)&read, 4, &read), cudaErrorInvalidValue);
+}
+
+/* The signal that ends a process which touches device memory from the host; the sanitizers turn it into an exit. */
+static int touch(bool write) {
+  char *a;
+  OK(cudaMalloc((void **)&a, 100));
+  signal(SIGSEGV, SIG_DFL);
+  if (write) *(volatile char *)a = 1;
+  return *(volatile char *)a;
+}
+
+TEST(a_program_that_touches_device_memory_from_the_host_dies) {
+  for (int write = 0; write < 2; write++) {
+    pid_t pid = fork();
+    if (pid == 0) _exit(touch(write == 1) & 0);
+    int status = 0;
+    waitpid(pid, &status, 0);
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+  }
 }
