@@ -83,8 +83,6 @@ export class WorkerService implements AsyncDisposable {
   readonly #end = Promise.withResolvers<WorkerEnd>();
   /** Of each command that waits for peers. */
   readonly #underWay = new Set<AbortController>();
-  /** Ids that may be here: the manager tells of one id at a time. */
-  readonly #seenIds = new Set<string>();
   #manager: DataManager | null = null;
   #worldSize: number | null = null;
   #state: Health["state"] = "starting";
@@ -224,7 +222,6 @@ export class WorkerService implements AsyncDisposable {
       case "remove":
         return promised(() => {
           this.#ready().remove(command.ids);
-          for (const removed of command.ids) this.#seenIds.delete(removed);
           return null;
         });
       case "abort":
@@ -270,7 +267,6 @@ export class WorkerService implements AsyncDisposable {
     const meta = SequenceSample.fromJSON(command.meta);
     const plan = parsePlan(command.plan);
     this.#state = "moving";
-    for (const sampleId of meta.ids) this.#seenIds.add(sampleId);
     try {
       const report = await manager.redistribute(meta, plan, {
         timeoutMs,
@@ -345,8 +341,7 @@ export class WorkerService implements AsyncDisposable {
   }
 
   #heldIds(): string[] {
-    const manager = this.#manager;
-    return manager === null ? [] : [...this.#seenIds].filter((id) => manager.hasData(id));
+    return this.#manager?.ids ?? [];
   }
 
   async #putSamples(request: Request): Promise<Response> {
@@ -367,7 +362,6 @@ export class WorkerService implements AsyncDisposable {
       if (stored.length > 0) manager.remove(stored);
       throw error;
     }
-    for (const id of stored) this.#seenIds.add(id);
     return Response.json({ stored });
   }
 
