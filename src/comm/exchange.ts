@@ -51,6 +51,7 @@ export class Exchange implements Disposable {
     deadline: Deadline,
     enqueued: () => void = () => {},
   ): Promise<Uint8Array[]> {
+    deadline.check(what);
     const first = await this.#run(what, this.#slots, payload, deadline, enqueued);
     const longest = Math.max(...first.map(({ length }) => length));
     if (longest <= SLOT_BYTES - HEADER_BYTES) return first.map(({ inline }) => inline);

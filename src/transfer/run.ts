@@ -43,6 +43,7 @@ export interface RunContext {
 export async function runProgram(program: Program, context: RunContext): Promise<void> {
   for (let number = 0; number < program.phases.length; number++) {
     context.onPhase(number, false);
+    context.deadline.check(`phase ${number}`);
     const groups = await issuePhase(program.phases[number]!, number, context);
     for (const group of groups) await pollUntil(`phase ${number}`, () => group.isDone(), context.deadline);
     context.onPhase(number, true);
