@@ -48,6 +48,13 @@ struct communicator {
   uint8_t *awaited;    /* by rank, at the abort */
 };
 
+/* All that are in a world. */
+extern struct communicator *communicators;
+
+/* The communicator of a handle, aborted ones included; NULL where there is none. */
+struct communicator *communicator_find(ncclComm_t handle);
+/* The answer where there is none. */
+ncclResult_t no_communicator(const char *call, const void *handle);
 /* A communicator that takes calls: ready, sound and settled. NULL after setting the result. */
 struct communicator *communicator_usable(ncclComm_t handle, const char *call, ncclResult_t *result);
 /* Whether the caller has yet to be told that its last group is enqueued. */
@@ -74,8 +81,11 @@ void communicator_fail_both(struct communicator *communicator, int peer, ncclRes
     __attribute__((format(printf, 4, 5)));
 /* Takes up what a peer has found wrong. Whether there is a fault. */
 bool communicator_is_faulty(struct communicator *communicator);
-/* Frees all that a communicator has but the record that an abort leaves. */
+/* It joins or splits, or no longer does. */
+void communicator_negotiates(struct communicator *communicator, bool negotiating);
+/* Frees all that a communicator has but the record that an abort leaves, and then that. */
 void communicator_leave(struct communicator *communicator);
+void communicator_free(struct communicator *communicator);
 
 /* Says by rank whether something unfinished waits for it. */
 void communicator_awaits(const struct communicator *communicator, uint8_t *awaited);

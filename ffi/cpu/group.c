@@ -1,16 +1,14 @@
-/* Opening and closing groups; what happens to a launch on its streams. */
+/* Opening and closing groups. */
 #include "group.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "accounts.h"
 #include "communicator.h"
 #include "device.h"
 #include "engine.h"
 #include "handles.h"
-#include "memory.h"
 
 /* A communicator that is coming about in a group. */
 struct pending {
@@ -37,84 +35,15 @@ void group_add_pending(ncclComm_t communicator, ncclComm_t *child) {
   group.pending = pending;
 }
 
-/* ---- launches */
-
-static void free_operation(struct operation *operation) {
-  free(operation->seen);
-  free(operation->scratch);
-  free(operation);
+void group_add(struct operation *operation) {
+  *group.tail = operation;
+  group.tail = &operation->next;
 }
 
-static void free_operations(struct operation *operation) {
-  while (operation != NULL) {
-    struct operation *next = operation->next;
-    free_operation(operation);
-    operation = next;
-  }
-}
-
-static void free_launch(struct launch *launch) {
-  free_operations(launch->operations);
-  free(launch->streams);
-  free(launch);
-}
-
-/* Takes a launch off its communicator: it is complete, or dropped. */
-static void detach(struct launch *launch) {
-  struct communicator *communicator = launch->communicator;
-  struct launch **link = &communicator->launches;
-  while (*link != launch) link = &(*link)->next;
-  *link = launch->next;
-  if (*link == NULL) communicator->launches_tail = link;
-  launch->communicator = NULL;
-  if (launch->blocking) {
-    communicator->device->blocking_groups--;
-  } else {
-    communicator->device->nonblocking_groups--;
-  }
-  account_subtract(ACCOUNT_OUTSTANDING_GROUPS, 1);
-}
-
-void launch_drop(struct launch *launch) {
-  detach(launch);
-  free_operations(launch->operations);
-  launch->operations = NULL;
-}
-
-void launch_release(struct launch *launch) {
-  if (--launch->references == 0) free_launch(launch);
-}
-
-enum step launch_step(struct launch *launch, bool *arrived, size_t *budget) {
-  struct communicator *communicator = launch->communicator;
-  if (communicator == NULL) return STEP_DONE;
-  if (!*arrived) {
-    *arrived = true;
-    launch->streams_awaited--;
-  }
-  if (launch->streams_awaited > 0 || communicator_is_faulty(communicator)) return STEP_STUCK;
-  bool moved = false;
-  for (struct operation **link = &launch->operations; *link != NULL;) {
-    struct operation *operation = *link;
-    enum step result = operation->kind == OPERATION_SEND      ? send_step(communicator, operation)
-                       : operation->kind == OPERATION_RECEIVE ? receive_step(communicator, operation, budget)
-                                                              : collective_step(communicator, operation, budget);
-    if (communicator->fault != ncclSuccess) return STEP_STUCK;
-    if (result != STEP_STUCK) moved = true;
-    if (result != STEP_DONE) {
-      link = &operation->next;
-      continue;
-    }
-    account_add(operation->kind == OPERATION_SEND      ? ACCOUNT_SENDS
-                : operation->kind == OPERATION_RECEIVE ? ACCOUNT_RECEIVES
-                                                       : ACCOUNT_COLLECTIVES,
-                1);
-    *link = operation->next;
-    free_operation(operation);
-  }
-  if (launch->operations != NULL) return moved ? STEP_MOVED : STEP_STUCK;
-  detach(launch);
-  return STEP_DONE;
+void group_fail(ncclResult_t result) {
+  if (group.error != ncclSuccess) return;
+  group.error = result;
+  snprintf(group.error_text, sizeof group.error_text, "%s", last_sentence());
 }
 
 /* ---- closing a group */
@@ -204,11 +133,11 @@ static bool make_launches(struct operation *operations, struct launch **launches
     launch->tail = &operation->next;
   }
   if (operations == NULL) return true;
-  free_operations(operations);
+  operations_free(operations);
   while (*launches != NULL) {
     struct launch *launch = *launches;
     *launches = launch->next;
-    free_launch(launch);
+    launch_free(launch);
   }
   return false;
 }
@@ -283,7 +212,7 @@ static ncclResult_t enqueue(struct operation *operations) {
     }
   }
   if (result != ncclSuccess) {
-    free_operations(operations);
+    operations_free(operations);
     return result;
   }
   bool blocking = first->blocking;
@@ -293,7 +222,7 @@ static ncclResult_t enqueue(struct operation *operations) {
   if (entries == NULL) {
     while (launches != NULL) {
       struct launch *next = launches->next;
-      free_launch(launches);
+      launch_free(launches);
       launches = next;
     }
     return nccl_fail(ncclSystemError, "the host's memory is used up");
@@ -332,7 +261,7 @@ static ncclResult_t settle_pending(struct pending *pending) {
   return result;
 }
 
-static void start_group(void) {
+void group_start(void) {
   if (group.depth++ == 0) {
     group.error = ncclSuccess;
     group.operations = NULL;
@@ -341,7 +270,7 @@ static void start_group(void) {
   }
 }
 
-static ncclResult_t end_group(void) {
+ncclResult_t group_end(void) {
   if (--group.depth > 0) return ncclSuccess;
   struct operation *operations = group.operations;
   struct pending *pending = group.pending;
@@ -349,11 +278,11 @@ static ncclResult_t end_group(void) {
   group.pending = NULL;
   ncclResult_t result = group.error;
   if (result != ncclSuccess) {
-    free_operations(operations);
+    operations_free(operations);
     operations = NULL;
     nccl_fail(result, "%s", group.error_text);
   } else if (operations != NULL && pending != NULL) {
-    free_operations(operations);
+    operations_free(operations);
     operations = NULL;
     result = nccl_violation("a group holds both operations and the making of communicators");
   }
@@ -366,158 +295,12 @@ static ncclResult_t end_group(void) {
 
 ncclResult_t ncclGroupStart(void) {
   ENTER(ncclGroupStart);
-  start_group();
+  group_start();
   return ncclSuccess;
 }
 
 ncclResult_t ncclGroupEnd(void) {
   ENTER(ncclGroupEnd);
   if (group.depth == 0) return nccl_violation("ncclGroupEnd was called without an ncclGroupStart before it on this thread");
-  return end_group();
-}
-
-/* ---- adding to a group */
-
-static ncclResult_t check_pointer(const char *call, const char *which, const void *address, size_t bytes, int rank) {
-  char why[256];
-  if (bytes == 0 || heap_check(address, bytes, why, sizeof why)) return ncclSuccess;
-  return nccl_fail(ncclInvalidArgument, "%s on rank %d: its %s %s", call, rank, which, why);
-}
-
-static ncclResult_t check_peer(const char *call, const char *what, int peer, const struct communicator *communicator) {
-  if (peer >= 0 && peer < communicator->nranks) return ncclSuccess;
-  return nccl_fail(ncclInvalidArgument, "%s on rank %d: its %s is %d, and ranks are 0 to %d", call, communicator->rank, what, peer,
-                   communicator->nranks - 1);
-}
-
-/* Fills in what follows from the arguments, and checks it. */
-static ncclResult_t prepare(const char *call, struct operation *operation, const void *from, void *to) {
-  ncclResult_t result = ncclSuccess;
-  const struct communicator *communicator = communicator_usable(operation->communicator, call, &result);
-  if (communicator == NULL) return result;
-  size_t element = type_bytes(operation->type);
-  int rank = communicator->rank;
-  size_t ranks = (size_t)communicator->nranks;
-  if (element == 0) return nccl_fail(ncclInvalidArgument, "%s on rank %d: there is no data type %d", call, rank, operation->type);
-  if (operation->count > SIZE_MAX / element / ranks) {
-    return nccl_fail(ncclInvalidArgument, "%s on rank %d: %zu elements are more than there can be", call, rank, operation->count);
-  }
-  operation->bytes = operation->count * element;
-  size_t from_bytes = operation->bytes, to_bytes = operation->bytes;
-  switch (operation->kind) {
-    case OPERATION_SEND:
-      result = check_peer(call, "peer", operation->peer, communicator);
-      to_bytes = 0;
-      break;
-    case OPERATION_RECEIVE:
-      result = check_peer(call, "peer", operation->peer, communicator);
-      from_bytes = 0;
-      break;
-    case OPERATION_BROADCAST:
-      result = check_peer(call, "root", operation->peer, communicator);
-      if (operation->peer != rank) from_bytes = 0;
-      break;
-    case OPERATION_ALL_GATHER:
-      to_bytes *= ranks;
-      break;
-    case OPERATION_ALL_REDUCE:
-      if (!reduction_is_known(operation->reduction, operation->type)) {
-        result = nccl_fail(ncclInvalidArgument, "%s on rank %d: reduction %d of %s is not among those that the stand-in knows", call, rank,
-                           operation->reduction, type_name(operation->type));
-      }
-      break;
-  }
-  if (result == ncclSuccess) result = check_pointer(call, "send buffer", from, from_bytes, rank);
-  if (result == ncclSuccess) result = check_pointer(call, "receive buffer", to, to_bytes, rank);
-  if (result != ncclSuccess) return result;
-  if (from_bytes > 0) {
-    operation->from = heap_pointer(from);
-    operation->from_offset = heap_offset(from);
-  }
-  if (to_bytes > 0) operation->to = heap_pointer(to);
-  cudaError_t error = cudaSuccess;
-  operation->stream = stream_find(operation->stream_handle, call, &error);
-  if (operation->stream == NULL) return ncclInvalidArgument;
-  if (operation->stream->handle == NULL) operation->stream_handle = NULL;
-  if (operation->stream->device != communicator->device) {
-    return nccl_fail(ncclInvalidArgument, "%s on rank %d: its stream is on device %d (instance %d), its communicator on device %d (instance %d)",
-                     call, rank, device_physical(operation->stream->device->ordinal),
-                     operation->stream->device->ordinal >> DEVICE_INSTANCE_SHIFT, device_physical(communicator->device->ordinal),
-                     communicator->device->ordinal >> DEVICE_INSTANCE_SHIFT);
-  }
-  if (operation->kind > OPERATION_RECEIVE) {
-    operation->current = -1;
-    operation->seen = calloc(ranks, 1);
-    if (operation->seen == NULL) return nccl_fail(ncclSystemError, "the host's memory is used up");
-  }
-  return ncclSuccess;
-}
-
-/* An operation outside a group is a group of one. */
-static ncclResult_t add(const char *call, struct operation arguments, const void *from, void *to) {
-  start_group();
-  struct operation *operation = malloc(sizeof *operation);
-  ncclResult_t result;
-  if (operation == NULL) {
-    result = nccl_fail(ncclSystemError, "the host's memory is used up");
-  } else {
-    *operation = arguments;
-    engine_lock();
-    result = prepare(call, operation, from, to);
-    engine_unlock();
-  }
-  if (result == ncclSuccess) {
-    *group.tail = operation;
-    group.tail = &operation->next;
-  } else {
-    if (operation != NULL) free_operation(operation);
-    if (group.error == ncclSuccess) {
-      group.error = result;
-      snprintf(group.error_text, sizeof group.error_text, "%s", last_sentence());
-    }
-  }
-  ncclResult_t end = end_group();
-  return result != ncclSuccess ? result : end;
-}
-
-ncclResult_t ncclSend(const void *send, size_t count, ncclDataType_t type, int peer, ncclComm_t comm, cudaStream_t stream) {
-  ENTER(ncclSend);
-  return add("ncclSend",
-             (struct operation){.kind = OPERATION_SEND, .communicator = comm, .stream_handle = stream, .count = count, .type = type,
-                                .peer = peer, .reduction = -1},
-             send, NULL);
-}
-
-ncclResult_t ncclRecv(void *receive, size_t count, ncclDataType_t type, int peer, ncclComm_t comm, cudaStream_t stream) {
-  ENTER(ncclRecv);
-  return add("ncclRecv",
-             (struct operation){.kind = OPERATION_RECEIVE, .communicator = comm, .stream_handle = stream, .count = count, .type = type,
-                                .peer = peer, .reduction = -1},
-             NULL, receive);
-}
-
-ncclResult_t ncclBroadcast(const void *send, void *receive, size_t count, ncclDataType_t type, int root, ncclComm_t comm,
-                           cudaStream_t stream) {
-  ENTER(ncclBroadcast);
-  return add("ncclBroadcast",
-             (struct operation){.kind = OPERATION_BROADCAST, .communicator = comm, .stream_handle = stream, .count = count, .type = type,
-                                .peer = root, .reduction = -1},
-             send, receive);
-}
-
-ncclResult_t ncclAllReduce(const void *send, void *receive, size_t count, ncclDataType_t type, ncclRedOp_t op, ncclComm_t comm,
-                           cudaStream_t stream) {
-  ENTER(ncclAllReduce);
-  return add("ncclAllReduce",
-             (struct operation){.kind = OPERATION_ALL_REDUCE, .communicator = comm, .stream_handle = stream, .count = count, .type = type,
-                                .peer = -1, .reduction = op},
-             send, receive);
-}
-
-ncclResult_t ncclAllGather(const void *send, void *receive, size_t count, ncclDataType_t type, ncclComm_t comm, cudaStream_t stream) {
-  ENTER(ncclAllGather);
-  return add("ncclAllGather",
-             (struct operation){.kind = OPERATION_ALL_GATHER, .communicator = comm, .stream_handle = stream, .count = count, .type = type,
-                                .peer = -1, .reduction = -1},
-             send, receive);
+  return group_end();
 }

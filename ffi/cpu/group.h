@@ -56,6 +56,19 @@ bool group_is_open(void);
 /* A communicator of the calling thread's open group is joining, or is being split into `child`: ncclGroupEnd will wait for both. */
 void group_add_pending(ncclComm_t communicator, ncclComm_t *child);
 
+/* The calls of ncclGroupStart and ncclGroupEnd, once it is known that there is a group to end. */
+void group_start(void);
+ncclResult_t group_end(void);
+/* Adds an operation to the calling thread's group, which takes it over. */
+void group_add(struct operation *operation);
+/* One of the group's calls failed, and left its sentence: the group will be dropped with that. */
+void group_fail(ncclResult_t result);
+
+void operation_free(struct operation *operation);
+/* The operation and all after it. */
+void operations_free(struct operation *operation);
+void launch_free(struct launch *launch);
+
 /* Lock held. */
 enum step launch_step(struct launch *launch, bool *arrived, size_t *budget);
 void launch_release(struct launch *launch);

@@ -136,8 +136,7 @@ ncclResult_t ncclCommSplit(ncclComm_t handle, int color, int key, ncclComm_t *ch
   if (result == ncclSuccess) {
     *split = (struct split){.color = color, .key = key, .blocking = blocking, .child = child};
     parent->split = split;
-    parent->negotiating = true;
-    engine_negotiating(1);
+    communicator_negotiates(parent, true);
     if (group_is_open()) {
       group_add_pending(handle, child);
     } else if (!parent->blocking) {

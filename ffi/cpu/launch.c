@@ -1,0 +1,85 @@
+/* Launches: what happens to a communicator's part of a group on its streams. */
+#include <stdlib.h>
+
+#include "accounts.h"
+#include "communicator.h"
+#include "device.h"
+#include "group.h"
+
+void operation_free(struct operation *operation) {
+  free(operation->seen);
+  free(operation->scratch);
+  free(operation);
+}
+
+void operations_free(struct operation *operation) {
+  while (operation != NULL) {
+    struct operation *next = operation->next;
+    operation_free(operation);
+    operation = next;
+  }
+}
+
+void launch_free(struct launch *launch) {
+  operations_free(launch->operations);
+  free(launch->streams);
+  free(launch);
+}
+
+/* Takes a launch off its communicator: it is complete, or dropped. */
+static void detach(struct launch *launch) {
+  struct communicator *communicator = launch->communicator;
+  struct launch **link = &communicator->launches;
+  while (*link != launch) link = &(*link)->next;
+  *link = launch->next;
+  if (*link == NULL) communicator->launches_tail = link;
+  launch->communicator = NULL;
+  if (launch->blocking) {
+    communicator->device->blocking_groups--;
+  } else {
+    communicator->device->nonblocking_groups--;
+  }
+  account_subtract(ACCOUNT_OUTSTANDING_GROUPS, 1);
+}
+
+void launch_drop(struct launch *launch) {
+  detach(launch);
+  operations_free(launch->operations);
+  launch->operations = NULL;
+}
+
+void launch_release(struct launch *launch) {
+  if (--launch->references == 0) launch_free(launch);
+}
+
+enum step launch_step(struct launch *launch, bool *arrived, size_t *budget) {
+  struct communicator *communicator = launch->communicator;
+  if (communicator == NULL) return STEP_DONE;
+  if (!*arrived) {
+    *arrived = true;
+    launch->streams_awaited--;
+  }
+  if (launch->streams_awaited > 0 || communicator_is_faulty(communicator)) return STEP_STUCK;
+  bool moved = false;
+  for (struct operation **link = &launch->operations; *link != NULL;) {
+    struct operation *operation = *link;
+    enum step result = operation->kind == OPERATION_SEND      ? send_step(communicator, operation)
+                       : operation->kind == OPERATION_RECEIVE ? receive_step(communicator, operation, budget)
+                                                              : collective_step(communicator, operation, budget);
+    if (communicator->fault != ncclSuccess) return STEP_STUCK;
+    if (result != STEP_STUCK) moved = true;
+    if (result != STEP_DONE) {
+      link = &operation->next;
+      continue;
+    }
+    account_add(operation->kind == OPERATION_SEND      ? ACCOUNT_SENDS
+                : operation->kind == OPERATION_RECEIVE ? ACCOUNT_RECEIVES
+                                                       : ACCOUNT_COLLECTIVES,
+                1);
+    *link = operation->next;
+    operation_free(operation);
+  }
+  if (launch->operations != NULL) return moved ? STEP_MOVED : STEP_STUCK;
+  detach(launch);
+  return STEP_DONE;
+}
