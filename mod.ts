@@ -26,6 +26,7 @@
 
 export * from "./src/errors.ts";
 export { Deadline, type WaitOptions } from "./src/wait.ts";
+export * from "./src/flight.ts";
 
 export { type Axis, type Coord, ProcessTopology } from "./src/layout/process_topology.ts";
 export { ModelShardId } from "./src/layout/model_shard_id.ts";

@@ -1,13 +1,18 @@
 /**
- * Every error class of seqferry. This file imports nothing, and every room may import it.
+ * Every error class of seqferry. This file imports only a type, and every room may import it.
  *
  * Each error carries fields beside its sentence, so that a program can act on it without reading text.
  *
  * @module
  */
 
+import type { FlightEntry } from "./flight.ts";
+
 /** The base of all errors that seqferry raises on purpose. `name` is the class's name. */
 export class SeqferryError extends Error {
+  /** On errors of a transfer: what this rank had done so far, oldest first. */
+  declare flight?: readonly FlightEntry[];
+
   /** Takes the sentence, and the error it follows from where there is one. */
   constructor(message: string, options?: ErrorOptions) {
     super(message, options);

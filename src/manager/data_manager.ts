@@ -9,6 +9,7 @@ import { Exchange } from "../comm/exchange.ts";
 import { type DeviceRuntime, deviceRuntime } from "../device/runtime.ts";
 import { SlabPool } from "../device/slab.ts";
 import { ClosedError, DeadlineError, LayoutError, ManagerBusyError, PeerLostError, SeqferryError } from "../errors.ts";
+import { type FlightEntry, FlightRecorder } from "../flight.ts";
 import type { ClusterLayout } from "../layout/cluster_layout.ts";
 import type { RedistribStep } from "../plan/step.ts";
 import type { SequenceSample } from "../sample/sequence_sample.ts";
@@ -56,6 +57,7 @@ export class DataManager implements AsyncDisposable {
   #sequence = 0;
   #lastCommitted = "";
   #prepared: Prepared | null = null;
+  readonly #flight = new FlightRecorder();
   #queue: Promise<unknown> = Promise.resolve();
   #pending = 0;
   #closed = false;
@@ -151,6 +153,11 @@ export class DataManager implements AsyncDisposable {
     return this.#storage.has(id);
   }
 
+  /** The flight record: what this rank's transfers enqueued, started and finished, oldest first; the last {@linkcode FLIGHT_CAPACITY} entries. */
+  flight(): FlightEntry[] {
+    return this.#flight.entries();
+  }
+
   /** Lets ids go; unknown ones are passed over. */
   remove(ids: readonly string[]): void {
     this.#mustBeIdle("remove");
@@ -190,6 +197,7 @@ export class DataManager implements AsyncDisposable {
         sequence: this.#sequence,
         lastCommitted: this.#lastCommitted,
         prepared: this.#prepared,
+        flight: this.#flight,
       };
       try {
         return await transfer(context, meta, plan, options);

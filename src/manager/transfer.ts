@@ -23,13 +23,14 @@ import {
   SeqferryError,
   VerificationError,
 } from "../errors.ts";
+import type { FlightEntry, FlightRecorder, FlightStage } from "../flight.ts";
 import type { RedistribStep } from "../plan/step.ts";
 import { validatePlan } from "../plan/validate_plan.ts";
 import { SequenceSample } from "../sample/sequence_sample.ts";
 import { Catalogue } from "../transfer/catalogue.ts";
 import { DeviceTensor } from "../transfer/device_tensor.ts";
 import { lowerPlan } from "../transfer/lower.ts";
-import type { Program } from "../transfer/program.ts";
+import type { Phase, Program } from "../transfer/program.ts";
 import { referenceBytes } from "../transfer/reference_bytes.ts";
 import { peersOf, type ReplicaGroup, runProgram, runsOf } from "../transfer/run.ts";
 import { Deadline, WaitEndedError, type WaitOptions } from "../wait.ts";
@@ -95,6 +96,8 @@ export interface TransferContext {
   lastCommitted: string;
   /** Set when a vote's outcome could not be learnt. */
   prepared: Prepared | null;
+  /** What this rank did. */
+  readonly flight: FlightRecorder;
 }
 
 /** One rank's word in the agreement. */
@@ -132,6 +135,8 @@ interface Progress {
   peers: readonly number[] | null;
   /** Empty until agreed. */
   transferId: string;
+  /** The part under way. */
+  stage: FlightStage;
 }
 
 /** Runs one redistribution. Collective. After a failure that aborted the communicator, nothing of the transfer holds memory, unless the outcome is unknown. */
@@ -147,20 +152,16 @@ export async function transfer(
   refuseToStart(deadline);
 
   const { text, reserved, refusals } = prepare(context, meta, plan, verify);
-  const progress: Progress = { phase: -1, outcome: "unchanged", peers: null, transferId: "" };
+  const progress: Progress = { phase: -1, outcome: "unchanged", peers: null, transferId: "", stage: "agreement" };
   try {
     const digest = text === null ? "" : await digestOf(text);
-    const transferId = await agree(context, { digest, sequence: context.sequence, refusals }, deadline);
+    const transferId = await agree(context, progress, { digest, sequence: context.sequence, refusals }, deadline);
     progress.transferId = transferId;
     const { program, catalogue, incoming } = reserved!;
     await move(context, reserved!, progress, deadline, options);
-    const objections = verify ? await verifyBytes(context, reserved!, deadline) : [];
-    const votes = await context.exchange.gather(
-      "the commit",
-      encode({ transferId, objections } satisfies Vote),
-      deadline,
-      () => progress.outcome = "unknown",
-    );
+    const objections = verify ? await verifyBytes(context, reserved!, progress, deadline) : [];
+    const vote: Vote = { transferId, objections };
+    const votes = await bringTogether(context, progress, "commit", encode(vote), deadline);
     progress.outcome = "unchanged";
     const against = collect(votes.map((bytes) => (decode(bytes) as Vote).objections));
     if (against.length > 0) throw new VerificationError(against);
@@ -179,11 +180,11 @@ export async function transfer(
       installed: program.received.length,
     };
   } catch (error) {
-    if (error instanceof RedistributeRefusedError || error instanceof VerificationError) {
-      discard(reserved);
-      throw error;
-    }
-    throw await failed(context, reserved, error, progress);
+    let raised = error;
+    if (error instanceof RedistributeRefusedError || error instanceof VerificationError) discard(reserved);
+    else raised = await failed(context, reserved, error, progress);
+    if (raised instanceof SeqferryError) raised.flight = context.flight.entries();
+    throw raised;
   }
 }
 
@@ -362,8 +363,13 @@ function incomingSamples(
 }
 
 /** Brings the verdicts together; returns the transfer's id, or throws all ranks' refusals. */
-async function agree(context: TransferContext, verdict: Verdict, deadline: Deadline): Promise<string> {
-  const words = await context.exchange.gather("the agreement", encode(verdict), deadline);
+async function agree(
+  context: TransferContext,
+  progress: Progress,
+  verdict: Verdict,
+  deadline: Deadline,
+): Promise<string> {
+  const words = await bringTogether(context, progress, "agreement", encode(verdict), deadline);
   const verdicts = words.map((bytes) => decode(bytes) as Verdict);
   context.sequence = Math.max(...verdicts.map(({ sequence }) => sequence)) + 1;
   const refusals = collect(verdicts.map((each) => each.refusals));
@@ -385,14 +391,55 @@ async function agree(context: TransferContext, verdict: Verdict, deadline: Deadl
   return `${verdicts[0]!.digest.slice(0, 16)}-${context.sequence}`;
 }
 
+/** One small collective of the transfer. From the moment a vote may be on its way this rank is in doubt about the outcome. */
+async function bringTogether(
+  context: TransferContext,
+  progress: Progress,
+  stage: FlightStage,
+  words: Uint8Array,
+  deadline: Deadline,
+): Promise<Uint8Array[]> {
+  // Until all have agreed on the transfer's number it is the next one that this rank knows of.
+  const transfer = stage === "agreement" ? context.sequence + 1 : context.sequence;
+  progress.stage = stage;
+  const all = await context.exchange.gather(`the ${stage}`, words, deadline, () => {
+    context.flight.record({ transfer, stage, phase: -1, event: "enqueued" });
+    if (stage === "commit") progress.outcome = "unknown";
+  });
+  context.flight.record({ transfer, stage, phase: -1, event: "finished" });
+  return all;
+}
+
+/** What a phase moves on this rank, for the flight record; a broadcast counts as a message from its root to each other member. */
+function contentsOf(
+  phase: Phase,
+  { catalogue, program }: Reserved,
+  replicaGroups: readonly ReplicaGroup[],
+): Pick<FlightEntry, "steps" | "keys" | "sends" | "receives"> {
+  const sends = new Map(phase.sends.map(({ peer, bytes }) => [peer, bytes]));
+  const receives = new Map(phase.receives.map(({ peer, bytes }) => [peer, bytes]));
+  const add = (to: Map<number, number>, peer: number, bytes: number) => to.set(peer, (to.get(peer) ?? 0) + bytes);
+  for (const { group, root, bytes } of phase.broadcasts) {
+    if (root !== program.rank) add(receives, root, bytes);
+    else for (const peer of replicaGroups[group]!.members) if (peer !== root) add(sends, peer, bytes);
+  }
+  const keys = new Set<string>();
+  for (const { items } of [...phase.sends, ...phase.receives, ...phase.broadcasts]) {
+    for (const item of items) keys.add(catalogue.keyOf(item).name);
+  }
+  const listed = (messages: ReadonlyMap<number, number>) => [...messages].map(([peer, bytes]) => ({ peer, bytes }));
+  return { steps: phase.steps, keys: [...keys], sends: listed(sends), receives: listed(receives) };
+}
+
 async function move(
   context: TransferContext,
-  { program, regions, staging }: Reserved,
+  reserved: Reserved,
   progress: Progress,
   deadline: Deadline,
   options: RedistributeOptions,
 ): Promise<void> {
   const { communicator, replicaGroups, device } = context;
+  const { program, regions, staging } = reserved;
   // Uploads and compaction run on another stream; what they wrote is there before the first byte leaves.
   using written = new Event(device);
   written.record(device.copier.stream);
@@ -405,11 +452,19 @@ async function move(
     regionOf: (item) => regions.get(item)!,
     staging: staging?.address ?? 0n,
     deadline,
-    onPhase: (number, done) => {
+    onPhase: (number, event) => {
       const phase = program.phases[number]!;
       progress.phase = number;
+      progress.stage = "phase";
       progress.peers = peersOf(phase, replicaGroups, communicator.rank);
-      if (!done) return;
+      context.flight.record({
+        transfer: context.sequence,
+        stage: "phase",
+        phase: number,
+        event,
+        ...(event === "enqueued" ? contentsOf(phase, reserved, replicaGroups) : {}),
+      });
+      if (event !== "finished") return;
       for (const message of [...phase.sends, ...phase.receives, ...phase.broadcasts]) bytes += message.bytes;
       options.onProgress?.({ bytes, totalBytes, phase: number, phases: program.phases.length });
     },
@@ -422,12 +477,13 @@ async function move(
 async function verifyBytes(
   context: TransferContext,
   reserved: Reserved,
+  progress: Progress,
   deadline: Deadline,
 ): Promise<Omit<Refusal, "rank">[]> {
   const { program, catalogue, regions } = reserved;
   const regionOf = (item: number) => regions.get(item)!;
   const mine = await digestsOfSent(program, regionOf, deadline);
-  const all = await context.exchange.gather("the verification", mine, deadline);
+  const all = await bringTogether(context, progress, "verification", mine, deadline);
   return (await mismatches(program, context.replicaGroups, all, regionOf, deadline)).map((item) => {
     const id = catalogue.idOf(item);
     const key = catalogue.keyOf(item).name;
@@ -446,10 +502,17 @@ async function failed(
   context: TransferContext,
   reserved: Reserved | null,
   error: unknown,
-  { phase, outcome, peers, transferId }: Progress,
+  { phase, outcome, peers, transferId, stage }: Progress,
 ): Promise<unknown> {
   const { communicator, exchange } = context;
-  const where = peers === null ? (outcome === "unknown" ? "the commit" : "an agreement") : `phase ${phase}`;
+  const where = stage === "phase" ? `phase ${phase}` : `the ${stage}`;
+  context.flight.record({
+    transfer: stage === "agreement" ? context.sequence + 1 : context.sequence,
+    stage,
+    phase,
+    event: "failed",
+    error: error instanceof Error ? error.message : String(error),
+  });
   const lost = isRemoteError(error) ? communicator.lostPeer() : null;
   let outstanding: readonly number[] = [];
   if (error instanceof WaitEndedError) {

@@ -79,8 +79,10 @@ export function lowerPlan(
   const received: number[] = [];
   let phaseCount = 0;
   const numbers = new Map<string, number>();
+  const steps: Set<number>[] = [];
+  const served = (phase: number, step: number) => (steps[phase] ??= new Set()).add(step);
 
-  for (const step of plan) {
+  for (const [position, step] of plan.entries()) {
     const keyIndices = step.keys.map((key) => catalogue.keyIndex(key)!);
     for (const { src: source, dsts: destinations, ids } of movementsOf(step)) {
       // Movements between the same ranks do the same to the same history.
@@ -106,6 +108,7 @@ export function lowerPlan(
             if (!travels) continue;
             if (hop.from === rank) append(sends, hop.phase, hop.to, item);
             if (hop.to === rank) append(receives, hop.phase, hop.from, item);
+            if (hop.from === rank || hop.to === rank) served(hop.phase, position);
           }
           for (const cast of effect.casts) {
             phaseCount = Math.max(phaseCount, cast.phase + 1);
@@ -116,6 +119,7 @@ export function lowerPlan(
             const name = `${cast.group} ${cast.root}`;
             const entry = inPhase.get(name) ?? inPhase.set(name, { cast, items: [] }).get(name)!;
             entry.items.push(item);
+            served(cast.phase, position);
           }
         }
       }
@@ -132,6 +136,7 @@ export function lowerPlan(
       items: ascending(items),
       bytes: catalogue.totalBytes(items),
     })).sort((a, b) => a.group - b.group || a.root - b.root),
+    steps: [...steps[phase] ?? []],
   }));
   return finish(rank, phases, ascending(required), ascending(received), catalogue);
 }

@@ -40,6 +40,8 @@ export interface Phase {
   readonly receives: readonly Message[];
   /** In the order in which all members of the groups issue them. */
   readonly broadcasts: readonly GroupBroadcast[];
+  /** The positions in the plan of the steps that this rank serves here, ascending. */
+  readonly steps: readonly number[];
 }
 
 /** A plan lowered for one rank. */

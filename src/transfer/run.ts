@@ -30,8 +30,8 @@ export interface RunContext {
   readonly staging: bigint;
   /** The deadline and signal of the transfer. */
   readonly deadline: Deadline;
-  /** Called before a phase is waited for, and when it is done. */
-  onPhase(phase: number, done: boolean): void;
+  /** Called before a phase is issued, when the library has taken all of it, and when the stream has passed it. */
+  onPhase(phase: number, event: "enqueued" | "started" | "finished"): void;
 }
 
 /**
@@ -42,11 +42,12 @@ export interface RunContext {
  */
 export async function runProgram(program: Program, context: RunContext): Promise<void> {
   for (let number = 0; number < program.phases.length; number++) {
-    context.onPhase(number, false);
+    context.onPhase(number, "enqueued");
     context.deadline.check(`phase ${number}`);
     const groups = await issuePhase(program.phases[number]!, number, context);
+    context.onPhase(number, "started");
     for (const group of groups) await pollUntil(`phase ${number}`, () => group.isDone(), context.deadline);
-    context.onPhase(number, true);
+    context.onPhase(number, "finished");
   }
 }
 
