@@ -14,50 +14,71 @@
  * @module
  */
 
-import type { Demand } from "./demand.ts";
 import { exchangeSteps } from "./exchange_steps.ts";
 import type { ItemSizes } from "./item_sizes.ts";
-import { findLack, type LackClass } from "./lack.ts";
+import type { LackClass } from "./lack.ts";
 import { type LinkBounds, linkBounds } from "./link_bounds.ts";
 import { type HopLimits, type Piece, type Spread, spread } from "./spread.ts";
 import type { ExchangeStep } from "./step.ts";
-import type { GlobalStorageTracker } from "./storage_tracker.ts";
+import { type Items, Traffic } from "./traffic.ts";
 
 /** A piece's share of what the busiest link has to carry anyway. */
 const PIECE_SHARE = 1 / 16;
 
-/** Links this much above their bounds are near enough. */
-const NEAR = 1.05;
+/** Links no more above their bounds than this need no further pass, and no further hop: a hop more is a phase more. */
+const NEAR = 1.04;
+const NEAR_ENOUGH = 1.1;
 
-/** Passes over all pieces before more hops are tried. */
-const MOST_PASSES = 3;
+/** Passes over all pieces that are tried before more hops are. */
+const PASSES = [1, 3, 9];
+
+/** Hops of all passes together, of which there may be more only where there are few passes. */
+const MOST_HOPS_PLACED = 1 << 21;
+
+/** A plan, and what it makes travel. */
+export interface DirectPlan {
+  /** Exchanges, each entry with one destination. */
+  readonly plan: ExchangeStep[];
+  /** The same as {@linkcode trafficOf} finds, at less expense. */
+  readonly traffic: () => Traffic;
+}
 
 /**
  * Derives the plan.
  *
- * @param demand Who wants what.
- * @param keys The fields, each once.
- * @param tracker Who holds what. Owners do not matter.
- * @param gpusPerNode Ranks on one node.
- * @param sizes By positions in `demand.ids` and `keys`.
+ * @param classes What is lacking.
+ * @param items The ids and keys that its positions stand for.
+ * @param cluster Ranks in the world and on a node.
  * @param maxPeakBytes The most bytes that a rank may have under way in one step, coming and going together.
- * @throws {PlanError} that names the id and the key that no rank holds, or that is larger than `maxPeakBytes` and the rank that is to receive it.
+ * @throws {PlanError} that names the id and the key that is larger than `maxPeakBytes` and the rank that is to receive it.
  */
 export function planDirect(
-  demand: Demand,
-  keys: readonly string[],
-  tracker: GlobalStorageTracker,
-  gpusPerNode: number,
-  sizes: ItemSizes,
+  classes: readonly LackClass[],
+  items: Items,
+  cluster: { worldSize: number; gpusPerNode: number },
   maxPeakBytes: number | undefined,
-): ExchangeStep[] {
-  const { worldSize } = tracker;
-  const classes = findLack(demand, keys, tracker, gpusPerNode, sizes);
-  if (classes.length === 0) return [];
-  const bounds = linkBounds(classes, gpusPerNode);
-  const { pieces, hopCount } = cut(classes, bounds, sizes);
-  const ways = findWays(pieces, hopCount, { worldSize, gpusPerNode }, bounds);
-  return exchangeSteps(pieces, ways, { ids: demand.ids, keys, sizes, worldSize }, maxPeakBytes);
+): DirectPlan {
+  const { worldSize } = cluster;
+  if (classes.length === 0) return { plan: [], traffic: () => new Traffic(worldSize) };
+  const bounds = linkBounds(classes);
+  const { pieces, hopCount } = cut(classes, bounds, items.sizes);
+  const ways = findWays(pieces, hopCount, cluster, bounds);
+  return {
+    plan: exchangeSteps(pieces, ways, items, worldSize, maxPeakBytes),
+    traffic: () => hopTraffic(pieces, ways, items.sizes, worldSize),
+  };
+}
+
+function hopTraffic(pieces: readonly Piece[], { hops }: Spread, sizes: ItemSizes, worldSize: number): Traffic {
+  const traffic = new Traffic(worldSize);
+  for (const { of: { shape, keys, ids }, from, to, bytes, firstHop } of pieces) {
+    let items = 0;
+    for (const k of keys) for (let n = from; n < to; n++) if (sizes.byKey[k]![ids[n]!]! > 0) items++;
+    for (let i = 3 * firstHop; i < 3 * (firstHop + shape.lacking.length); i += 3) {
+      traffic.add(hops[i + 2]!, hops[i]!, hops[i + 1]!, bytes, items);
+    }
+  }
+  return traffic;
 }
 
 /**
@@ -139,7 +160,8 @@ function findWays(
   let bestExcess = Infinity;
   while (true) {
     let excess: { rank: number; node: number } = { rank: Infinity, node: Infinity };
-    for (let passes = 1; passes <= MOST_PASSES; passes += 2) {
+    for (const passes of PASSES) {
+      if (passes > 1 && passes * hopCount > MOST_HOPS_PLACED) break;
       const ways = spread(pieces, hopCount, cluster, bounds, limits, passes);
       excess = {
         rank: bounds.outOfRank > 0 ? Math.max(...ways.outOfRank) / bounds.outOfRank : 0,
@@ -152,9 +174,10 @@ function findWays(
       }
       if (bestExcess <= NEAR) return best!;
     }
+    if (bestExcess <= NEAR_ENOUGH) return best!;
     // What is too busy tells where to allow one hop more.
-    const between = limits.betweenNodes + (excess.node > NEAR || limits.withinNode >= most.withinNode ? 1 : 0);
-    const within = limits.withinNode + (excess.rank > NEAR || limits.betweenNodes >= most.betweenNodes ? 1 : 0);
+    const between = limits.betweenNodes + (excess.node > NEAR_ENOUGH || limits.withinNode >= most.withinNode ? 1 : 0);
+    const within = limits.withinNode + (excess.rank > NEAR_ENOUGH || limits.betweenNodes >= most.betweenNodes ? 1 : 0);
     const more: HopLimits = {
       betweenNodes: Math.min(between, most.betweenNodes),
       withinNode: Math.min(within, most.withinNode),

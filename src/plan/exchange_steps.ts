@@ -6,21 +6,9 @@
 
 import { PlanError } from "../errors.ts";
 import { show } from "../show.ts";
-import type { ItemSizes } from "./item_sizes.ts";
 import type { Piece, Spread } from "./spread.ts";
 import type { ExchangeStep } from "./step.ts";
-
-/** What the positions in pieces stand for. */
-export interface Names {
-  /** The ids, by position. */
-  readonly ids: readonly string[];
-  /** The keys, by position. */
-  readonly keys: readonly string[];
-  /** Their sizes. */
-  readonly sizes: ItemSizes;
-  /** The number of ranks. */
-  readonly worldSize: number;
-}
+import type { Items } from "./traffic.ts";
 
 /** Ids that travel together with the same keys, from one rank to another. */
 interface Parcel {
@@ -42,7 +30,8 @@ interface Load {
  *
  * @param pieces What travels.
  * @param spread How.
- * @param names What the positions stand for.
+ * @param items The ids and keys that positions stand for.
+ * @param worldSize The number of ranks.
  * @param maxPeakBytes The most bytes that a rank may have under way in one step, coming and going together. A round that has more is split
  * into several steps.
  * @throws {PlanError} that names the rank, the id and the key of which alone there are more bytes than that.
@@ -50,12 +39,13 @@ interface Load {
 export function exchangeSteps(
   pieces: readonly Piece[],
   spread: Spread,
-  names: Names,
+  items: Items,
+  worldSize: number,
   maxPeakBytes: number | undefined,
 ): ExchangeStep[] {
-  return loadsByRound(pieces, spread, names.worldSize).flatMap((loads) => {
-    if (maxPeakBytes === undefined) return loads.map((load) => step(load, names));
-    return splitRound(loads, names, maxPeakBytes).flatMap((part) => part.map((load) => step(load, names)));
+  return loadsByRound(pieces, spread, worldSize).flatMap((loads) => {
+    if (maxPeakBytes === undefined) return loads.map((load) => step(load, items));
+    return splitRound(loads, items, worldSize, maxPeakBytes).flatMap((part) => part.map((load) => step(load, items)));
   });
 }
 
@@ -86,15 +76,15 @@ function parcelOf({ parcels }: Load, from: number, to: number, worldSize: number
   return parcel;
 }
 
-function step({ keys, parcels }: Load, names: Names): ExchangeStep {
+function step({ keys, parcels }: Load, items: Items): ExchangeStep {
   const order = inOrder(parcels);
   return {
     commType: "exchange",
     root: null,
     srcs: order.map(({ from }) => from),
     dsts: order.map(({ to }) => [to]),
-    ids: order.map(({ ids }) => ascending(ids).map((i) => names.ids[i]!)),
-    keys: keys.map((k) => names.keys[k]!),
+    ids: order.map(({ ids }) => ascending(ids).map((i) => items.ids[i]!)),
+    keys: keys.map((k) => items.keys[k]!),
   };
 }
 
@@ -108,8 +98,8 @@ function ascending(numbers: number[]): number[] {
 }
 
 /** Puts each id of a round into the first part in which both ranks have room for it. */
-function splitRound(loads: readonly Load[], names: Names, maxPeakBytes: number): Load[][] {
-  const { worldSize, sizes } = names;
+function splitRound(loads: readonly Load[], items: Items, worldSize: number, maxPeakBytes: number): Load[][] {
+  const { sizes } = items;
   const parts: { readonly underWay: Float64Array; readonly loads: Map<string, Load> }[] = [];
   // By rank, the first part in which it still has a tenth of its room.
   const open = new Int32Array(worldSize);
@@ -140,7 +130,7 @@ function splitRound(loads: readonly Load[], names: Names, maxPeakBytes: number):
         }
         for (const k of keys) {
           const ofKey = sizes.byKey[k]![id]!;
-          if (ofKey > maxPeakBytes) throw tooLarge(to, ofKey, maxPeakBytes, names.ids[id]!, names.keys[k]!);
+          if (ofKey > maxPeakBytes) throw tooLarge(to, ofKey, maxPeakBytes, items.ids[id]!, items.keys[k]!);
           put(from, to, id, [k], ofKey);
         }
       }

@@ -66,23 +66,11 @@ export function findLack(
   gpusPerNode: number,
   sizes: ItemSizes,
 ): LackClass[] {
-  const shapes = demand.wantedBy.map(() => new Map<number | string, Shape | undefined>());
-  const shapeOf = (wantedClass: number, holders: readonly number[]): Shape | undefined => {
-    const name = holders.length === 1 ? holders[0]! : holders.join();
-    const ofClass = shapes[wantedClass]!;
-    let shape = ofClass.get(name);
-    if (shape === undefined && !ofClass.has(name)) {
-      ofClass.set(name, shape = makeShape(holders, demand.wantedBy[wantedClass]!, gpusPerNode));
-    }
-    return shape;
-  };
+  const shapes = new ShapeTable(demand, gpusPerNode);
   const classes: LackClass[] = [];
-  const classesOf = new Map<Shape, LackClass[]>();
   const everyKey = keys.map((_, k) => k);
   const keyLists = new Map([[everyKey.join(), everyKey]]);
-  const note = (id: number, shape: Shape, keys: readonly number[]) => {
-    let ofShape = classesOf.get(shape);
-    if (ofShape === undefined) classesOf.set(shape, ofShape = []);
+  const note = (id: number, { shape, classes: ofShape }: KnownShape, keys: readonly number[]) => {
     let found = ofShape.find((one) => one.keys === keys);
     if (found === undefined) {
       found = { shape, keys, ids: [], bytes: [], totalBytes: 0 };
@@ -109,13 +97,13 @@ export function findLack(
     }
     if (before === undefined) continue;
     if (shared) {
-      const shape = shapeOf(wantedClass, before);
+      const shape = shapes.find(wantedClass, before);
       if (shape !== undefined) note(i, shape, everyKey);
       continue;
     }
-    const keysOf = new Map<Shape, number[]>();
+    const keysOf = new Map<KnownShape, number[]>();
     for (const [k, key] of keys.entries()) {
-      const shape = shapeOf(wantedClass, holdings!.get(key)!.holders);
+      const shape = shapes.find(wantedClass, holdings!.get(key)!.holders);
       if (shape === undefined) continue;
       const list = keysOf.get(shape);
       if (list === undefined) keysOf.set(shape, [k]);
@@ -131,24 +119,63 @@ export function findLack(
   return classes;
 }
 
-function makeShape(holders: readonly number[], wantedBy: readonly number[], gpusPerNode: number): Shape | undefined {
-  const lacking = wantedBy.filter((rank) => !includesRank(holders, rank));
-  if (lacking.length === 0) return undefined;
-  // The tracker's list changes when it learns more.
-  const having = [...holders];
-  const holdersAt = byNode(having, gpusPerNode);
-  const nodes = Array.from(byNode(lacking, gpusPerNode), ([node, lacking]): LackingNode => ({
-    node,
-    holders: holdersAt.get(node) ?? [],
-    lacking,
-  }));
-  return {
-    holders: having,
-    holderNodes: [...holdersAt.keys()],
-    lacking,
-    innerNodes: nodes.filter(({ holders }) => holders.length > 0),
-    outerNodes: nodes.filter(({ holders }) => holders.length === 0),
-  };
+/** A shape and its classes. */
+interface KnownShape {
+  readonly shape: Shape;
+  readonly classes: LackClass[];
+}
+
+/** All shapes, made as they are asked for. */
+class ShapeTable {
+  readonly #demand: Demand;
+  readonly #gpusPerNode: number;
+  /** By class of the demand, by holders; undefined where nobody lacks anything. */
+  readonly #known: Map<number | string, KnownShape | undefined>[];
+  /** By class of the demand, the nodes of those who want it, as if none had it. */
+  readonly #wanting: LackingNode[][] = [];
+
+  constructor(demand: Demand, gpusPerNode: number) {
+    this.#demand = demand;
+    this.#gpusPerNode = gpusPerNode;
+    this.#known = demand.wantedBy.map(() => new Map());
+  }
+
+  find(wantedClass: number, holders: readonly number[]): KnownShape | undefined {
+    const ofClass = this.#known[wantedClass]!;
+    const name = holders.length === 1 ? holders[0]! : holders.join();
+    let known = ofClass.get(name);
+    if (known === undefined && !ofClass.has(name)) ofClass.set(name, known = this.#make(wantedClass, holders));
+    return known;
+  }
+
+  #make(wantedClass: number, holders: readonly number[]): KnownShape | undefined {
+    const wantedBy = this.#demand.wantedBy[wantedClass]!;
+    // The tracker's list changes when it learns more.
+    const having = [...holders];
+    const holdersAt = byNode(having, this.#gpusPerNode);
+    const lacking = having.some((rank) => includesRank(wantedBy, rank))
+      ? wantedBy.filter((rank) => !includesRank(having, rank))
+      : wantedBy;
+    if (lacking.length === 0) return undefined;
+    const nodes = lacking === wantedBy ? this.#nodesWanting(wantedClass) : lackingNodes(lacking, this.#gpusPerNode);
+    const isInner = ({ node }: LackingNode): boolean => holdersAt.has(node);
+    const shape: Shape = {
+      holders: having,
+      holderNodes: [...holdersAt.keys()],
+      lacking,
+      innerNodes: nodes.filter(isInner).map(({ node, lacking }) => ({ node, holders: holdersAt.get(node)!, lacking })),
+      outerNodes: nodes.some(isInner) ? nodes.filter((node) => !isInner(node)) : nodes,
+    };
+    return { shape, classes: [] };
+  }
+
+  #nodesWanting(wantedClass: number): LackingNode[] {
+    return this.#wanting[wantedClass] ??= lackingNodes(this.#demand.wantedBy[wantedClass]!, this.#gpusPerNode);
+  }
+}
+
+function lackingNodes(lacking: readonly number[], gpusPerNode: number): LackingNode[] {
+  return Array.from(byNode(lacking, gpusPerNode), ([node, lacking]) => ({ node, holders: [], lacking }));
 }
 
 /** Ranks, which ascend, by their node, ascending. */

@@ -6,16 +6,19 @@
 
 import { PlanError } from "../errors.ts";
 import { show } from "../show.ts";
-import { planCheapest } from "./auto.ts";
+import { type Candidate, planCheapest } from "./auto.ts";
 import { planBcast } from "./bcast.ts";
 import { type ClusterSpec, requireCluster } from "./cluster_spec.ts";
+import { costModelOf } from "./cost_model.ts";
 import { arrangeDemand, type Demand } from "./demand.ts";
 import { planDirect } from "./direct.ts";
 import { planGatherScatter } from "./gather_scatter.ts";
 import { itemSizes, type SizedMeta } from "./item_sizes.ts";
+import { findLack } from "./lack.ts";
+import { leastSecondsOfBcast, leastSecondsOfGatherScatter } from "./rooted_bounds.ts";
 import type { RedistribStep } from "./step.ts";
 import type { GlobalStorageTracker } from "./storage_tracker.ts";
-import { busiestRanks, type Items } from "./traffic.ts";
+import { busiestRanks, type Items, trafficOf } from "./traffic.ts";
 import type { PlanMeta } from "./validate_plan.ts";
 
 /**
@@ -105,13 +108,31 @@ export class RedistribPlanner {
     const distinctKeys = [...new Set(keys)];
     const { ids } = demand;
     const items: Items = { ids, keys: distinctKeys, sizes: itemSizes(ids, distinctKeys, meta) };
-    const patterns = {
-      direct: () => planDirect(demand, distinctKeys, tracker, gpusPerNode, items.sizes, maxPeakBytes),
-      bcast: () => requireWithin(planBcast(demand, keys, tracker, gpusPerNode), items, maxPeakBytes),
-      "gather-scatter": () => requireWithin(planGatherScatter(demand, keys, tracker), items, maxPeakBytes),
-    };
-    if (pattern !== "auto") return patterns[pattern]();
-    return planCheapest(Object.values(patterns), items, worldSize, this.#cluster);
+    const bcast = () => requireWithin(planBcast(demand, keys, tracker, gpusPerNode), items, maxPeakBytes);
+    const gatherScatter = () => requireWithin(planGatherScatter(demand, keys, tracker), items, maxPeakBytes);
+    if (pattern === "bcast") return bcast();
+    if (pattern === "gather-scatter") return gatherScatter();
+    const classes = findLack(demand, distinctKeys, tracker, gpusPerNode, items.sizes);
+    const direct = () => planDirect(classes, items, { worldSize, gpusPerNode }, maxPeakBytes);
+    if (pattern === "direct") return direct().plan;
+    const costs = costModelOf(this.#cluster, items.sizes.known);
+    const place = { worldSize, gpusPerNode, costs };
+    const rooted = (derive: () => RedistribStep[], atLeast: () => number): Candidate => ({
+      atLeast,
+      derive: () => {
+        const plan = derive();
+        return { plan, traffic: () => trafficOf(plan, items, worldSize) };
+      },
+    });
+    return planCheapest(
+      [
+        { derive: direct },
+        rooted(bcast, () => leastSecondsOfBcast(classes, place)),
+        rooted(gatherScatter, () => leastSecondsOfGatherScatter(classes, items.sizes, place)),
+      ],
+      gpusPerNode,
+      costs,
+    );
   }
 }
 

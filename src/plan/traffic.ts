@@ -135,8 +135,8 @@ interface History {
   readonly ranks: readonly number[];
   /** By position in `ranks`, the first phase in which the rank can send the item. */
   readonly phases: readonly number[];
-  /** By source and destinations. */
-  readonly effects: Map<string, Effect>;
+  /** By source and destinations; undefined until something happens. */
+  effects: Map<string, Effect> | undefined;
 }
 
 /** Goes through a plan step by step. */
@@ -153,7 +153,7 @@ class Walk {
     this.#placeOfId = new Map(ids.map((id, i) => [id, i]));
     this.#placeOfKey = new Map(keys.map((key, k) => [key, k]));
     this.#sizes = sizes;
-    const blank: History = { before: undefined, ranks: [], phases: [], effects: new Map() };
+    const blank: History = { before: undefined, ranks: [], phases: [], effects: undefined };
     this.#histories = keys.map(() => new Array<History>(ids.length).fill(blank));
   }
 
@@ -186,9 +186,9 @@ class Walk {
         if (effect !== undefined) moved(effect.hops, bytes);
         bytes = 0;
         before = histories[i]!;
-        effect = before.effects.get(name);
+        effect = before.effects?.get(name);
         if (effect === undefined) {
-          before.effects.set(name, effect = deliver(before, source, destinations));
+          (before.effects ??= new Map()).set(name, effect = deliver(before, source, destinations));
           this.effects.push(effect);
         }
       }
@@ -231,7 +231,7 @@ function deliver(before: History, source: number, destinations: readonly number[
       phases.push(phase + 1);
     }
   }
-  const next = ranks.length === 0 ? before : { before, ranks, phases, effects: new Map<string, Effect>() };
+  const next = ranks.length === 0 ? before : { before, ranks, phases, effects: undefined };
   return { hops, next, bytes: 0, items: 0 };
 }
 
@@ -242,7 +242,7 @@ function movementsOf(
   if (step.commType !== "scatter") {
     return deliveriesOf(step).map(({ src, dsts, ids }) => ({
       source: src,
-      destinations: dsts.length < 2 ? dsts : [...dsts].sort((a, b) => a - b),
+      destinations: ascendingRanks(dsts),
       ids,
     }));
   }
@@ -270,4 +270,9 @@ function movementsOf(
   for (const [id, set] of setOf) set.ids.push(id);
   return sets.filter(({ ids }) => ids.length > 0)
     .map(({ destinations, ids }) => ({ source: step.root, destinations, ids }));
+}
+
+function ascendingRanks(ranks: readonly number[]): readonly number[] {
+  for (let i = 1; i < ranks.length; i++) if (ranks[i]! < ranks[i - 1]!) return [...ranks].sort((a, b) => a - b);
+  return ranks;
 }
