@@ -11,8 +11,8 @@
 
 struct stream;
 
-/* Bytes that one query copies at most before it answers "not ready": some 60 microseconds. */
-#define QUERY_BUDGET ((size_t)1 << 20)
+/* Bytes that one query copies at most before it answers "not ready": some 15 microseconds, and a millisecond on fresh pages. */
+#define QUERY_BUDGET ((size_t)256 << 10)
 /* Bytes that a call which enqueues copies at once, and the worker in one go: some 15 microseconds. */
 #define CHUNK_BUDGET ((size_t)256 << 10)
 
