@@ -48,7 +48,10 @@ static inline uint64_t account_of(enum account account) { return atomic_load_exp
   X(cudaGetErrorName) X(cudaGetErrorString) X(ncclGetVersion) X(ncclGetErrorString) X(ncclGetLastError) X(ncclGetUniqueId)         \
   X(ncclCommInitRank) X(ncclCommInitRankConfig) X(ncclCommInitRankScalable) X(ncclCommSplit) X(ncclCommFinalize)                   \
   X(ncclCommDestroy) X(ncclCommAbort) X(ncclCommGetAsyncError) X(ncclCommCount) X(ncclCommCuDevice) X(ncclCommUserRank)            \
-  X(ncclGroupStart) X(ncclGroupEnd) X(ncclSend) X(ncclRecv) X(ncclBroadcast) X(ncclAllReduce) X(ncclAllGather)
+  X(ncclGroupStart) X(ncclGroupEnd) X(ncclSend) X(ncclRecv) X(ncclBroadcast) X(ncclAllReduce) X(ncclAllGather)                     \
+  X(cudaIpcGetMemHandle) X(cudaIpcOpenMemHandle) X(cudaIpcCloseMemHandle) X(cudaIpcGetEventHandle) X(cudaIpcOpenEventHandle)       \
+  X(ncclReduce) X(ncclReduceScatter) X(ncclGather) X(ncclScatter) X(ncclAlltoAll) X(ncclCommShrink) X(ncclCommRevoke)              \
+  X(ncclMemAlloc) X(ncclMemFree) X(ncclCommRegister) X(ncclCommDeregister)
 
 enum call {
 #define X(name) CALL_##name,

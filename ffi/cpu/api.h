@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "versions.h"
+
 #define SEQFERRY_EXPORT __attribute__((visibility("default")))
 
 typedef int cudaError_t;
@@ -22,6 +24,8 @@ enum {
   cudaErrorInitializationError = 3,
   cudaErrorInvalidMemcpyDirection = 21,
   cudaErrorInvalidDevice = 101,
+  cudaErrorDeviceUninitialized = 201,
+  cudaErrorMapBufferObjectFailed = 205,
   cudaErrorOperatingSystem = 304,
   cudaErrorInvalidResourceHandle = 400,
   cudaErrorNotReady = 600,
@@ -40,7 +44,17 @@ enum {
   cudaMemcpyDefault = 4,
 };
 
-enum { cudaEventDisableTiming = 2 };
+enum { cudaEventDisableTiming = 2, cudaEventInterprocess = 4 };
+
+enum { cudaIpcMemLazyEnablePeerAccess = 1 };
+
+/* What another process opens memory or an event by; 64 bytes that only the library reads. Both are passed by value. */
+typedef struct {
+  char reserved[64];
+} cudaIpcMemHandle_t;
+typedef struct {
+  char reserved[64];
+} cudaIpcEventHandle_t;
 
 /* struct cudaMemLocation: a kind of place and its number. */
 struct cudaMemLocation {
@@ -94,6 +108,7 @@ enum {
 enum { ncclSum = 0, ncclProd = 1, ncclMax = 2, ncclMin = 3, ncclAvg = 4 };
 
 #define NCCL_SPLIT_NOCOLOR (-1)
+enum { NCCL_SHRINK_DEFAULT = 0, NCCL_SHRINK_ABORT = 1 };
 #define NCCL_CONFIG_MAGIC 0xcafebeefu
 /* An int of ncclConfig_t that was not set. */
 #define NCCL_CONFIG_UNDEF_INT INT32_MIN
@@ -135,9 +150,22 @@ SEQFERRY_EXPORT cudaError_t cudaMemcpy(void *to, const void *from, size_t count,
 SEQFERRY_EXPORT cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t count, int kind, cudaStream_t stream);
 SEQFERRY_EXPORT cudaError_t cudaMemset(void *address, int value, size_t count);
 SEQFERRY_EXPORT cudaError_t cudaMemsetAsync(void *address, int value, size_t count, cudaStream_t stream);
+#if HAS_BATCH_INDEX
+SEQFERRY_EXPORT cudaError_t cudaMemcpyBatchAsync(void **to, void **from, size_t *sizes, size_t count,
+                                                 struct cudaMemcpyAttributes *attributes, size_t *attribute_starts,
+                                                 size_t attribute_count, size_t *fail_index, cudaStream_t stream);
+#elif HAS_BATCH
 SEQFERRY_EXPORT cudaError_t cudaMemcpyBatchAsync(void *const *to, const void *const *from, const size_t *sizes, size_t count,
                                                  struct cudaMemcpyAttributes *attributes, size_t *attribute_starts,
                                                  size_t attribute_count, cudaStream_t stream);
+#endif
+
+/* libcudart: memory and events of other processes */
+SEQFERRY_EXPORT cudaError_t cudaIpcGetMemHandle(cudaIpcMemHandle_t *handle, void *address);
+SEQFERRY_EXPORT cudaError_t cudaIpcOpenMemHandle(void **address, cudaIpcMemHandle_t handle, unsigned int flags);
+SEQFERRY_EXPORT cudaError_t cudaIpcCloseMemHandle(void *address);
+SEQFERRY_EXPORT cudaError_t cudaIpcGetEventHandle(cudaIpcEventHandle_t *handle, cudaEvent_t event);
+SEQFERRY_EXPORT cudaError_t cudaIpcOpenEventHandle(cudaEvent_t *event, cudaIpcEventHandle_t handle);
 
 /* libcudart: streams and events */
 SEQFERRY_EXPORT cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned int flags);
@@ -167,9 +195,18 @@ SEQFERRY_EXPORT const char *ncclGetLastError(ncclComm_t comm);
 SEQFERRY_EXPORT ncclResult_t ncclGetUniqueId(ncclUniqueId *id);
 SEQFERRY_EXPORT ncclResult_t ncclCommInitRank(ncclComm_t *comm, int nranks, ncclUniqueId id, int rank);
 SEQFERRY_EXPORT ncclResult_t ncclCommInitRankConfig(ncclComm_t *comm, int nranks, ncclUniqueId id, int rank, ncclConfig_t *config);
+#if HAS_INIT_SCALABLE
 SEQFERRY_EXPORT ncclResult_t ncclCommInitRankScalable(ncclComm_t *comm, int nranks, int rank, int id_count, ncclUniqueId *ids,
                                                       ncclConfig_t *config);
+#endif
 SEQFERRY_EXPORT ncclResult_t ncclCommSplit(ncclComm_t comm, int color, int key, ncclComm_t *child, ncclConfig_t *config);
+#if HAS_SHRINK
+SEQFERRY_EXPORT ncclResult_t ncclCommShrink(ncclComm_t comm, int *excluded, int excluded_count, ncclComm_t *child, ncclConfig_t *config,
+                                            int flags);
+#endif
+#if HAS_REVOKE
+SEQFERRY_EXPORT ncclResult_t ncclCommRevoke(ncclComm_t comm, int flags);
+#endif
 SEQFERRY_EXPORT ncclResult_t ncclCommFinalize(ncclComm_t comm);
 SEQFERRY_EXPORT ncclResult_t ncclCommDestroy(ncclComm_t comm);
 SEQFERRY_EXPORT ncclResult_t ncclCommAbort(ncclComm_t comm);
@@ -191,6 +228,26 @@ SEQFERRY_EXPORT ncclResult_t ncclAllReduce(const void *send, void *receive, size
                                            ncclComm_t comm, cudaStream_t stream);
 SEQFERRY_EXPORT ncclResult_t ncclAllGather(const void *send, void *receive, size_t count, ncclDataType_t type, ncclComm_t comm,
                                            cudaStream_t stream);
+SEQFERRY_EXPORT ncclResult_t ncclReduce(const void *send, void *receive, size_t count, ncclDataType_t type, ncclRedOp_t op, int root,
+                                        ncclComm_t comm, cudaStream_t stream);
+SEQFERRY_EXPORT ncclResult_t ncclReduceScatter(const void *send, void *receive, size_t count, ncclDataType_t type, ncclRedOp_t op,
+                                               ncclComm_t comm, cudaStream_t stream);
+#if HAS_ROOTED
+SEQFERRY_EXPORT ncclResult_t ncclGather(const void *send, void *receive, size_t count, ncclDataType_t type, int root, ncclComm_t comm,
+                                        cudaStream_t stream);
+SEQFERRY_EXPORT ncclResult_t ncclScatter(const void *send, void *receive, size_t count, ncclDataType_t type, int root, ncclComm_t comm,
+                                         cudaStream_t stream);
+SEQFERRY_EXPORT ncclResult_t ncclAlltoAll(const void *send, void *receive, size_t count, ncclDataType_t type, ncclComm_t comm,
+                                          cudaStream_t stream);
+#endif
+
+/* libnccl: memory that NCCL can use without copying */
+#if HAS_REGISTER
+SEQFERRY_EXPORT ncclResult_t ncclMemAlloc(void **address, size_t size);
+SEQFERRY_EXPORT ncclResult_t ncclMemFree(void *address);
+SEQFERRY_EXPORT ncclResult_t ncclCommRegister(const ncclComm_t comm, void *address, size_t size, void **registration);
+SEQFERRY_EXPORT ncclResult_t ncclCommDeregister(const ncclComm_t comm, void *registration);
+#endif
 
 /* The stand-in's own. */
 

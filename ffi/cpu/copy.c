@@ -1,4 +1,6 @@
 /* libcudart's copies and fills. */
+#include "copy.h"
+
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,13 +15,6 @@
 #include "pinned.h"
 #include "stream.h"
 
-/* A copy that was checked. */
-struct copy {
-  char *to;
-  const char *from;
-  bool to_device, from_device;
-};
-
 static cudaError_t check_end(const char *call, const char *end, const void *address, size_t count, bool device) {
   char why[256];
   if (device) {
@@ -32,7 +27,7 @@ static cudaError_t check_end(const char *call, const char *end, const void *addr
   return cudaSuccess;
 }
 
-static cudaError_t check(const char *call, void *to, const void *from, size_t count, int kind, struct copy *copy) {
+cudaError_t copy_check(const char *call, void *to, const void *from, size_t count, int kind, struct copy *copy) {
   if (kind < cudaMemcpyHostToHost || kind > cudaMemcpyDefault) {
     return cuda_fail(cudaErrorInvalidMemcpyDirection, "%s: there is no kind of copy %d", call, kind);
   }
@@ -59,7 +54,7 @@ static void drive_to(cudaStream_t handle, struct stream *stream, uint64_t count)
   }
 }
 
-static cudaError_t enqueue_copy(const char *call, const struct copy *copy, size_t count, cudaStream_t handle, struct stream *stream) {
+cudaError_t copy_enqueue(const char *call, const struct copy *copy, size_t count, cudaStream_t handle, struct stream *stream) {
   bool takes = !copy->from_device && !pinned_covers(copy->from, count);
   bool gives = !copy->to_device && !pinned_covers(copy->to, count);
   /* Pageable bytes are taken before the call returns: at once where the queue is empty or can be emptied, else by way of a copy. */
@@ -95,8 +90,8 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t count, int kind, 
   struct copy copy;
   engine_lock();
   struct stream *stream = stream_for_work(handle, "cudaMemcpyAsync", &error);
-  if (stream != NULL) error = check("cudaMemcpyAsync", to, from, count, kind, &copy);
-  if (error == cudaSuccess && count > 0) error = enqueue_copy("cudaMemcpyAsync", &copy, count, handle, stream);
+  if (stream != NULL) error = copy_check("cudaMemcpyAsync", to, from, count, kind, &copy);
+  if (error == cudaSuccess && count > 0) error = copy_enqueue("cudaMemcpyAsync", &copy, count, handle, stream);
   engine_unlock();
   return error;
 }
@@ -108,7 +103,7 @@ cudaError_t cudaMemcpy(void *to, const void *from, size_t count, int kind) {
   struct copy copy;
   engine_lock();
   struct stream *stream = stream_for_work(NULL, "cudaMemcpy", &error);
-  if (stream != NULL) error = check("cudaMemcpy", to, from, count, kind, &copy);
+  if (stream != NULL) error = copy_check("cudaMemcpy", to, from, count, kind, &copy);
   if (error == cudaSuccess && count > 0) {
     struct work *work = work_new(WORK_COPY);
     if (work == NULL) {
@@ -156,46 +151,6 @@ cudaError_t cudaMemset(void *address, int value, size_t count) {
   struct stream *stream = stream_for_work(NULL, "cudaMemset", &error);
   if (stream != NULL) error = enqueue_fill("cudaMemset", address, value, count, stream);
   if (error == cudaSuccess) stream_wait(stream);
-  engine_unlock();
-  return error;
-}
-
-/* As in CUDA the copies of a batch are in no order that a caller may count on; here they run one after the other. */
-cudaError_t cudaMemcpyBatchAsync(void *const *to, const void *const *from, const size_t *sizes, size_t count,
-                                 struct cudaMemcpyAttributes *attributes, size_t *attribute_starts, size_t attribute_count,
-                                 cudaStream_t handle) {
-  ENTER(cudaMemcpyBatchAsync);
-  const char *const call = "cudaMemcpyBatchAsync";
-  if ((uintptr_t)handle <= 2) return cuda_fail(cudaErrorInvalidValue, "%s does not take the default stream", call);
-  if (count == 0 || to == NULL || from == NULL || sizes == NULL) {
-    return cuda_fail(cudaErrorInvalidValue, "%s takes at least one copy, with its addresses and sizes", call);
-  }
-  if (attribute_count == 0 || attribute_count > count || attributes == NULL || attribute_starts == NULL || attribute_starts[0] != 0) {
-    return cuda_fail(cudaErrorInvalidValue, "%s takes 1 to %zu attributes, the first for copy 0", call, count);
-  }
-  for (size_t i = 0; i < attribute_count; i++) {
-    if (attributes[i].srcAccessOrder < 1 || attributes[i].srcAccessOrder > 3) {
-      return cuda_fail(cudaErrorInvalidValue, "%s: attribute %zu has the access order %d, which is none", call, i,
-                       attributes[i].srcAccessOrder);
-    }
-    if (i > 0 && (attribute_starts[i] <= attribute_starts[i - 1] || attribute_starts[i] >= count)) {
-      return cuda_fail(cudaErrorInvalidValue, "%s: attribute %zu is for copy %zu, out of order", call, i, attribute_starts[i]);
-    }
-  }
-  cudaError_t error = cudaSuccess;
-  engine_lock();
-  struct stream *stream = stream_for_work(handle, call, &error);
-  struct copy copy;
-  /* All are checked before the first is enqueued. */
-  for (size_t i = 0; stream != NULL && error == cudaSuccess && i < count; i++) {
-    if (sizes[i] == 0) error = cuda_fail(cudaErrorInvalidValue, "%s: copy %zu has no bytes", call, i);
-    if (error == cudaSuccess) error = check(call, to[i], from[i], sizes[i], cudaMemcpyDefault, &copy);
-  }
-  for (size_t i = 0; stream != NULL && error == cudaSuccess && i < count; i++) {
-    error = check(call, to[i], from[i], sizes[i], cudaMemcpyDefault, &copy);
-    if (error == cudaSuccess) error = enqueue_copy(call, &copy, sizes[i], handle, stream);
-    stream = handle_find(HANDLE_STREAM, handle);
-  }
   engine_unlock();
   return error;
 }

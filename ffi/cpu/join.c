@@ -12,7 +12,7 @@ _Static_assert(sizeof(struct world_place) <= sizeof(ncclUniqueId), "a place fits
 ncclResult_t ncclGetVersion(int *version) {
   ENTER(ncclGetVersion);
   if (version == NULL) return nccl_fail(ncclInvalidArgument, "ncclGetVersion was given no place for its answer");
-  *version = 23007;
+  *version = SEQFERRY_CPU_NCCL_VERSION;
   return ncclSuccess;
 }
 
@@ -76,6 +76,7 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t *comm, int nranks, ncclUniqueId i
   return init("ncclCommInitRankConfig", comm, nranks, &id, rank, config);
 }
 
+#if HAS_INIT_SCALABLE
 /* Several unique ids spread the meeting over several processes; here the first of them serves all ranks. */
 ncclResult_t ncclCommInitRankScalable(ncclComm_t *comm, int nranks, int rank, int id_count, ncclUniqueId *ids, ncclConfig_t *config) {
   ENTER(ncclCommInitRankScalable);
@@ -84,3 +85,4 @@ ncclResult_t ncclCommInitRankScalable(ncclComm_t *comm, int nranks, int rank, in
   }
   return init("ncclCommInitRankScalable", comm, nranks, ids, rank, config);
 }
+#endif

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "versions.h"
+
 static struct settings settings;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
@@ -30,7 +32,7 @@ static void read_environment(void) {
   settings.strict = number("SEQFERRY_CPU_STRICT", 0, 0, 1) == 1;
   settings.verbose = number("SEQFERRY_CPU_VERBOSE", 0, 0, 1) == 1;
   settings.shared_device = number("SEQFERRY_CPU_SHARED_DEVICE", 1, 0, 1) == 1;
-  settings.runtime_version = (int)number("SEQFERRY_CPU_CUDART_VERSION", 13000, 11000, 99990);
+  settings.runtime_version = (int)number("SEQFERRY_CPU_CUDART_VERSION", SEQFERRY_CPU_CUDA_VERSION, 11000, 99990);
 }
 
 const struct settings *settings_get(void) {

@@ -11,7 +11,7 @@ struct settings {
   bool strict;         /* SEQFERRY_CPU_STRICT=1: leaks change the exit code, freed memory is poisoned whole */
   bool verbose;        /* SEQFERRY_CPU_VERBOSE=1: leaks and refusals are told on standard error */
   bool shared_device;  /* SEQFERRY_CPU_SHARED_DEVICE=0 refuses two ranks of a communicator on one physical device */
-  int runtime_version; /* SEQFERRY_CPU_CUDART_VERSION: 1000 * major + 10 * minor; 13000 */
+  int runtime_version; /* SEQFERRY_CPU_CUDART_VERSION: 1000 * major + 10 * minor; the build's */
 };
 
 const struct settings *settings_get(void);

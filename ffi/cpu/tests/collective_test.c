@@ -194,3 +194,32 @@ static void many_collectives(int rank, int count, struct shared *shared) {
 }
 
 TEST(collectives_follow_one_another_between_processes) { in_processes(3, many_collectives, -1); }
+
+TEST(a_rank_that_runs_ahead_keeps_what_the_others_still_need) {
+  enum { COLLECTIVES = 100 };
+  struct ranks ranks;
+  ranks_open(&ranks, 3, false);
+  char *buffer[3];
+  for (int rank = 0; rank < 3; rank++) {
+    use_rank(rank);
+    buffer[rank] = device_bytes(COLLECTIVES * 128, rank);
+  }
+  for (int rank = 0; rank < 3; rank++) {
+    OK(ncclGroupStart());
+    /* Each has a count of its own, so one taken for another would be an error. */
+    for (int i = 0; i < COLLECTIVES; i++) {
+      char *at = buffer[rank] + i * 128;
+      OK(ncclBroadcast(at, at, (size_t)(128 - i), ncclUint8, 0, ranks.comm[rank], ranks.stream[rank]));
+    }
+    CHECK_EQUAL(ncclGroupEnd(), ncclInProgress);
+    OK(settle(ranks.comm[rank]));
+    CHECK(rank == 2 || !idle_within(ranks.stream[0], 10));
+  }
+  ranks_drain(&ranks);
+  unsigned char ends[3];
+  for (int i = 0; i < COLLECTIVES; i++) {
+    for (int rank = 0; rank < 3; rank++) OK(cudaMemcpy(&ends[rank], buffer[rank] + i * 128 + 127 - i, 1, cudaMemcpyDeviceToHost));
+    CHECK(ends[0] == ends[1] && ends[0] == ends[2]);
+  }
+  ranks_close(&ranks);
+}

@@ -283,30 +283,42 @@ TEST(two_ranks_on_one_device_are_refused_where_the_setting_says_so) {
   OK(ncclCommAbort(b));
 }
 
-TEST(a_group_on_several_streams_starts_when_all_have_got_to_it) {
-  struct ranks ranks;
+TEST(a_group_on_several_streams_starts_and_ends_on_all_of_them_together) {
+  struct ranks ranks, gate;
   ranks_open(&ranks, 2, true);
+  ranks_open(&gate, 2, true);
   cudaStream_t second;
+  cudaEvent_t opened;
   use_rank(0);
   OK(cudaStreamCreateWithFlags(&second, 1));
+  OK(cudaEventCreateWithFlags(&opened, 2));
   void *a = device_bytes(100, 1), *b = device_bytes(100, 2);
   use_rank(1);
   void *c = device_bytes(100, 3), *d = device_bytes(100, 4);
+  /* The second stream stands still until the gate's send comes. */
+  OK(ncclRecv(NULL, 0, ncclUint8, 1, gate.comm[0], gate.stream[0]));
+  OK(cudaEventRecord(opened, gate.stream[0]));
+  OK(cudaStreamWaitEvent(second, opened, 0));
   OK(ncclGroupStart());
   OK(ncclSend(a, 100, ncclUint8, 1, ranks.comm[0], ranks.stream[0]));
   OK(ncclSend(b, 100, ncclUint8, 1, ranks.comm[0], second));
   OK(ncclGroupEnd());
   OK(ncclRecv(c, 100, ncclUint8, 0, ranks.comm[1], ranks.stream[1]));
+  CHECK(!idle_within(ranks.stream[1], 10));
+  OK(ncclSend(NULL, 0, ncclUint8, 0, gate.comm[1], gate.stream[1]));
   drain(ranks.stream[1]);
   CHECK(holds(c, 100, 1));
   CHECK(!idle_within(ranks.stream[0], 5));
   CHECK(!idle_within(second, 5));
   OK(ncclRecv(d, 100, ncclUint8, 0, ranks.comm[1], ranks.stream[1]));
   ranks_drain(&ranks);
+  ranks_drain(&gate);
   drain(second);
   CHECK(holds(d, 100, 2));
   OK(cudaStreamDestroy(second));
+  OK(cudaEventDestroy(opened));
   ranks_close(&ranks);
+  ranks_close(&gate);
 }
 
 TEST(errors_belong_to_the_thread_that_made_them) {
