@@ -1,0 +1,157 @@
+/**
+ * Benchmarks of redistribution and of planning.
+ *
+ * ```sh
+ * deno task bench [--sizes S,M,L] [--cases 0,1,2,3] [--patterns gather-scatter,bcast,direct] [--repeats N] [--json FILE] [--compare FILE] [--quick]
+ * ```
+ *
+ * Redistribution: one process for each rank on the CPU stand-in; the time of `redistribute` alone, a barrier before and after, the longest of all ranks, the
+ * median of the repeats, over the floor: the time that one core's memcpy takes for the bytes that must be delivered, measured in the same run before and
+ * after. Beside it, where Python with torch is found, the same deliveries through torch.distributed with gloo as the reference makes them. Planning: 512 ranks.
+ *
+ * @module
+ */
+
+import { parseArgs } from "@std/cli";
+import { openRuntime, type Pattern } from "../../mod.ts";
+import { CASES, prepare, type Size } from "./cases.ts";
+import { median, memcpyBytesPerSecond } from "./floor.ts";
+import { measureGloo } from "./gloo.ts";
+import { measurePlanning } from "./planning.ts";
+import type { Measured } from "./rank.ts";
+import { RankProcess } from "./rank_process.ts";
+
+/** One row of the result. */
+interface Row {
+  readonly case: string;
+  readonly size: Size;
+  readonly pattern: Pattern;
+  readonly deliveredBytes: number;
+  /** Median, in seconds. */
+  readonly seconds: number;
+  readonly fastest: number;
+  readonly slowest: number;
+  /** `seconds` over the floor. */
+  readonly overFloor: number;
+  /** Largest resident memory of a rank's process, in bytes. */
+  readonly peakBytes: number;
+  /** How many times longer gloo took; null where it was not measured. */
+  readonly glooRatio: number | null;
+}
+
+const REPEATS: Readonly<Record<Size, number>> = { S: 60, M: 20, L: 7 };
+const WARM_UP: Readonly<Record<Size, number>> = { S: 60, M: 10, L: 2 };
+
+const flags = parseArgs(Deno.args, {
+  boolean: ["quick"],
+  string: ["sizes", "cases", "patterns", "repeats", "json", "compare"],
+});
+const list = <T extends string>(flag: unknown, otherwise: readonly T[]): readonly T[] =>
+  typeof flag === "string" ? flag.split(",") as T[] : otherwise;
+const quick = flags.quick === true;
+const sizes = list<Size>(flags.sizes, quick ? ["S"] : ["S", "M", "L"]);
+const patterns = list<Pattern>(flags.patterns, ["gather-scatter", "bcast", "direct"]);
+const caseIndices = list(flags.cases, quick ? ["0"] : CASES.map((_, i) => String(i))).map(Number);
+
+const library = await (async () => {
+  using runtime = await openRuntime({ backend: "cpu" });
+  return runtime.cudart.path;
+})();
+const rows: Row[] = [];
+const floors: number[] = [memcpyBytesPerSecond()];
+for (const caseIndex of caseIndices) {
+  const { name, worldSize } = CASES[caseIndex]!;
+  for (const size of sizes) {
+    const repeats = flags.repeats === undefined ? (quick ? 3 : REPEATS[size]) : Number(flags.repeats);
+    for (const pattern of patterns) {
+      const measured = await redistribution(caseIndex, size, pattern, quick ? 1 : WARM_UP[size], repeats);
+      floors.push(memcpyBytesPerSecond());
+      const bytesPerSecond = (floors.at(-1)! + floors.at(-2)!) / 2;
+      const perRepeat = Array.from(
+        { length: repeats },
+        (_, i) => Math.max(...measured.map(({ seconds }) => seconds[i]!)),
+      );
+      const { delivered } = prepare(CASES[caseIndex]!, size, pattern);
+      const seconds = median(perRepeat);
+      const gloo = pattern === "direct" ? null : await measureGloo(caseIndex, size, pattern, worldSize);
+      const row: Row = {
+        case: name,
+        size,
+        pattern,
+        deliveredBytes: delivered,
+        seconds,
+        fastest: Math.min(...perRepeat),
+        slowest: Math.max(...perRepeat),
+        overFloor: seconds / (delivered / bytesPerSecond),
+        peakBytes: Math.max(...measured.map(({ peakBytes }) => peakBytes)),
+        glooRatio: gloo === null ? null : gloo / seconds,
+      };
+      rows.push(row);
+      print(line(row));
+    }
+  }
+}
+const planning = measurePlanning(quick ? 2_048 : 65_536);
+for (const { pattern, seconds, steps } of planning) {
+  print(`planning, ${pattern}: ${seconds.toFixed(2)} s, ${steps} steps`);
+}
+const result = {
+  machine: { cores: navigator.hardwareConcurrency, memcpyBytesPerSecond: median(floors), deno: Deno.version.deno },
+  rows,
+  planning,
+};
+if (typeof flags.json === "string") Deno.writeTextFileSync(flags.json, `${JSON.stringify(result, null, 2)}\n`);
+if (typeof flags.compare === "string") compare(flags.compare);
+
+/** Runs one case in processes of its own. */
+async function redistribution(
+  caseIndex: number,
+  size: Size,
+  pattern: Pattern,
+  warmUp: number,
+  repeats: number,
+): Promise<Measured[]> {
+  const { worldSize } = CASES[caseIndex]!;
+  const ranks = Array.from({ length: worldSize }, () => new RankProcess(library));
+  try {
+    const uniqueId = await ranks[0]!.tell<string>({ op: "uniqueId" });
+    await Promise.all(ranks.map((process, rank) => process.tell({ op: "join", uniqueId, rank, worldSize })));
+    const measured = await Promise.all(
+      ranks.map((process) => process.tell<Measured>({ op: "run", caseIndex, size, pattern, warmUp, repeats })),
+    );
+    await Promise.all(ranks.map((process) => process.tell({ op: "end" })));
+    return measured;
+  } finally {
+    await Promise.all(ranks.map((process) => process[Symbol.asyncDispose]()));
+  }
+}
+
+function line(row: Row): string {
+  const ms = (seconds: number) => (seconds * 1000).toFixed(2);
+  const gloo = row.glooRatio === null ? "" : `  gloo ${row.glooRatio.toFixed(1)}x as long`;
+  return `${row.case.padEnd(32)} ${row.size} ${row.pattern.padEnd(15)} ${ms(row.seconds).padStart(9)} ms (${
+    ms(row.fastest)
+  } to ${ms(row.slowest)})  ${row.overFloor.toFixed(1).padStart(7)}x the floor  ${
+    (row.deliveredBytes / 1e6).toFixed(2)
+  } MB delivered  peak ${(row.peakBytes / 1e6).toFixed(0)} MB${gloo}`;
+}
+
+/** Prints each row's time over that of a saved run. */
+function compare(file: string): void {
+  const saved = JSON.parse(Deno.readTextFileSync(file)) as { rows: Row[] };
+  for (const row of rows) {
+    const before = saved.rows.find((other) =>
+      other.case === row.case && other.size === row.size && other.pattern === row.pattern
+    );
+    if (before === undefined) continue;
+    print(
+      `${row.case} ${row.size} ${row.pattern}: ${
+        (row.overFloor / before.overFloor).toFixed(2)
+      }x the saved run, each over its own floor`,
+    );
+  }
+}
+
+function print(text: string): void {
+  Deno.stdout.writeSync(new TextEncoder().encode(`${text}\n`));
+}

@@ -1,0 +1,106 @@
+/**
+ * One rank of the benchmark, in a process of its own: `rank.ts` reads what to do as one line of JSON and answers with one.
+ *
+ * @module
+ */
+
+import { Communicator, DataManager, Deadline, openRuntime, type Pattern, SequenceSample } from "../../mod.ts";
+import { Exchange } from "../../src/comm/exchange.ts";
+import { CASES, prepare, type Size } from "./cases.ts";
+
+/** What a rank is told. */
+export type Order =
+  | { op: "uniqueId" }
+  | { op: "join"; uniqueId: string; rank: number; worldSize: number }
+  | { op: "run"; caseIndex: number; size: Size; pattern: Pattern; warmUp: number; repeats: number }
+  | { op: "end" };
+
+/** What a rank measured. */
+export interface Measured {
+  /** One for each repeat. */
+  readonly seconds: readonly number[];
+  /** The most resident memory of the process, in bytes. */
+  readonly peakBytes: number;
+}
+
+const runtime = await openRuntime({ backend: "cpu" });
+let communicator: Communicator;
+let manager: DataManager;
+let barrier: Exchange;
+
+async function run({ caseIndex, size, pattern, warmUp, repeats }: Order & { op: "run" }): Promise<Measured> {
+  const { meta, plan, before } = prepare(CASES[caseIndex]!, size, pattern);
+  const mine = new Set(before[manager.rank]);
+  for (const sample of meta.unpack()) if (mine.has(sample.ids[0]!)) manager.store(filled(sample));
+  const seconds: number[] = [];
+  const nothing = new Uint8Array();
+  for (let i = 0; i < warmUp + repeats; i++) {
+    await barrier.gather("the barrier", nothing, new Deadline());
+    const started = performance.now();
+    await manager.redistribute(meta, plan);
+    const ended = performance.now();
+    await barrier.gather("the barrier", nothing, new Deadline());
+    if (i >= warmUp) seconds.push((ended - started) / 1000);
+    manager.remove(manager.ids.filter((id) => !mine.has(id)));
+  }
+  manager.clearData();
+  return { seconds, peakBytes: peakBytes() };
+}
+
+/** The sample with data: bytes that differ from id to id. */
+function filled(sample: SequenceSample): SequenceSample {
+  const { ids, keys, dtypes, trailingShapes, seqlens } = sample;
+  const seed = Number(ids[0]!.slice(-3));
+  const sizes: Record<string, number> = { int64: 8, float32: 4, bool: 1 };
+  return new SequenceSample({
+    ids,
+    keys,
+    dtypes,
+    trailingShapes,
+    seqlens,
+    data: Object.fromEntries(keys.map((key) => {
+      const dtype = dtypes[key]!;
+      const length = seqlens[key]![0]![0]!;
+      return [key, {
+        dtype,
+        shape: [length],
+        bytes: new Uint8Array(length * sizes[dtype]!).fill(dtype === "bool" ? 1 : seed),
+      }];
+    })),
+  });
+}
+
+function peakBytes(): number {
+  const line = Deno.readTextFileSync("/proc/self/status").match(/VmHWM:\s*(\d+) kB/);
+  return Number(line?.[1] ?? 0) * 1024;
+}
+
+async function obey(order: Order): Promise<unknown> {
+  switch (order.op) {
+    case "uniqueId":
+      return runtime.createUniqueId().toBase64();
+    case "join": {
+      const uniqueId = Uint8Array.fromBase64(order.uniqueId);
+      communicator = await Communicator.init(runtime, { uniqueId, rank: order.rank, worldSize: order.worldSize });
+      manager = await DataManager.create({ communicator });
+      barrier = new Exchange(communicator);
+      return null;
+    }
+    case "run":
+      return await run(order);
+    case "end":
+      await manager[Symbol.asyncDispose]();
+      barrier[Symbol.dispose]();
+      runtime[Symbol.dispose]();
+      return null;
+  }
+}
+
+let rest = "";
+for await (const text of Deno.stdin.readable.pipeThrough(new TextDecoderStream())) {
+  const lines = (rest + text).split("\n");
+  rest = lines.pop()!;
+  for (const line of lines) {
+    Deno.stdout.writeSync(new TextEncoder().encode(`${JSON.stringify(await obey(JSON.parse(line)))}\n`));
+  }
+}
