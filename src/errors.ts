@@ -12,6 +12,8 @@ import type { FlightEntry } from "./flight.ts";
 export class SeqferryError extends Error {
   /** On errors of a transfer: what this rank had done so far, oldest first. */
   declare flight?: readonly FlightEntry[];
+  /** On errors that end a transfer: what is known of this rank's storage. */
+  declare readonly outcome?: Outcome;
 
   /** Takes the sentence, and the error it follows from where there is one. */
   constructor(message: string, options?: ErrorOptions) {
@@ -195,7 +197,7 @@ export class DeadlineError extends SeqferryError {
   /** The ranks that had not done their part, as far as this rank can tell; sorted. */
   readonly outstanding: readonly number[];
   /** What is known of this rank's storage. */
-  readonly outcome: Outcome;
+  override readonly outcome: Outcome;
 
   /** Takes the sentence and the three facts. */
   constructor(
@@ -217,7 +219,7 @@ export class PeerLostError extends SeqferryError {
   /** As in {@linkcode DeadlineError}. */
   readonly phase: number;
   /** What is known of this rank's storage. */
-  readonly outcome: Outcome;
+  override readonly outcome: Outcome;
 
   /** Takes the sentence and the three facts. */
   constructor(

@@ -11,7 +11,7 @@ import type { Communicator } from "./communicator.ts";
 import { PinnedBuffer } from "../device/pinned_buffer.ts";
 import { type DeviceRuntime, deviceRuntime } from "../device/runtime.ts";
 import { Slab } from "../device/slab.ts";
-import { type Deadline, nextTurn, pollUntil } from "../wait.ts";
+import { type Deadline, pollUntil } from "../wait.ts";
 
 /** Bytes of one rank's slot, with its header. */
 const SLOT_BYTES = 1024;
@@ -103,7 +103,7 @@ export class Exchange implements Disposable {
     const back = pinned.bytes.subarray(slotBytes, slotBytes + worldSize * slotBytes);
     stream.copyToHost(back, received);
     await pollUntil(what, () => group.isDone(), deadline);
-    while (!stream.isIdle()) await nextTurn();
+    await pollUntil(what, () => stream.isIdle(), deadline);
     const view = new DataView(back.buffer, back.byteOffset, back.byteLength);
     return Array.from({ length: worldSize }, (_, rank) => {
       const start = rank * slotBytes;

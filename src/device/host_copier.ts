@@ -7,20 +7,33 @@
  * @module
  */
 
-import { type Deadline, nextTurn } from "../wait.ts";
+import { Deadline, pollUntil } from "../wait.ts";
 import { PinnedBuffer } from "./pinned_buffer.ts";
 import type { DeviceRuntime } from "./runtime.ts";
 import { Event, Stream } from "./stream.ts";
 
 /** Bytes of one pinned buffer: large enough for full speed, small enough that a chunk takes well under a millisecond. */
 const CHUNK_BYTES = 1 << 20;
+/** How long a copy that was given up may take to come to its end before its buffers are given up too. */
+const GRACE_MS = 500;
+
+/** Named in errors. */
+const WHAT = "a copy between host and device";
+
+/** A pinned buffer, and the mark behind the copy that uses it. */
+interface Lane {
+  readonly pinned: PinnedBuffer;
+  readonly event: Event;
+}
 
 /** Copies between host memory and one device. */
 export class HostCopier implements Disposable {
   /** Where the copies are enqueued. */
   readonly stream: Stream;
   readonly #runtime: DeviceRuntime;
-  #lanes: { pinned: PinnedBuffer; event: Event }[] = [];
+  #lanes: Lane[] = [];
+  /** Those of copies that never ended; the device may still write there. */
+  #abandoned: Lane[] = [];
   #last: Promise<unknown> = Promise.resolve();
 
   /** Makes the stream; the pinned buffers come with the first asynchronous copy. */
@@ -60,25 +73,32 @@ export class HostCopier implements Disposable {
       if (byteLength === 0) return;
       const lanes = this.#openLanes();
       const busy: { event: Event; bytes: Uint8Array; offset: number }[] = [];
-      const finishOldest = async () => {
+      const finishOldest = async (limit: Deadline) => {
         const { event, bytes, offset } = busy[0]!;
-        // This stream waits for no peer: the copy ends in any case, and the lane must not be reused before it has.
-        while (!event.isDone()) await nextTurn();
+        await pollUntil(WHAT, () => event.isDone(), limit);
         busy.shift();
         chunk.finish(bytes, offset);
       };
       try {
         for (let offset = 0, turn = 0; offset < byteLength; offset += CHUNK_BYTES, turn++) {
-          deadline.check("a copy between host and device");
-          if (busy.length === lanes.length) await finishOldest();
+          deadline.check(WHAT);
+          if (busy.length === lanes.length) await finishOldest(deadline);
           const { pinned, event } = lanes[turn % lanes.length]!;
           const bytes = pinned.bytes.subarray(0, Math.min(CHUNK_BYTES, byteLength - offset));
           chunk.start(bytes, offset);
           event.record(this.stream);
           busy.push({ event, bytes, offset });
         }
-      } finally {
-        while (busy.length > 0) await finishOldest();
+        while (busy.length > 0) await finishOldest(deadline);
+      } catch (error) {
+        // This stream waits for no peer, so that copies end soon in any case; a lane is not used again before its copy has.
+        const grace = new Deadline({ timeoutMs: GRACE_MS });
+        try {
+          while (busy.length > 0) await finishOldest(grace);
+        } catch {
+          this.#abandoned.push(...this.#lanes.splice(0));
+        }
+        throw error;
       }
     };
     const result = this.#last.then(run);
@@ -86,7 +106,7 @@ export class HostCopier implements Disposable {
     return result;
   }
 
-  #openLanes(): readonly { pinned: PinnedBuffer; event: Event }[] {
+  #openLanes(): readonly Lane[] {
     while (this.#lanes.length < 2) {
       this.#lanes.push({ pinned: new PinnedBuffer(this.#runtime, CHUNK_BYTES), event: new Event(this.#runtime) });
     }
@@ -94,11 +114,12 @@ export class HostCopier implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    for (const { pinned, event } of this.#lanes) {
+    for (const { pinned, event } of [...this.#lanes, ...this.#abandoned]) {
       event[Symbol.dispose]();
       pinned[Symbol.dispose]();
     }
     this.#lanes = [];
+    this.#abandoned = [];
     this.stream[Symbol.dispose]();
   }
 }

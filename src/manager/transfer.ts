@@ -183,7 +183,9 @@ export async function transfer(
     let raised = error;
     if (error instanceof RedistributeRefusedError || error instanceof VerificationError) discard(reserved);
     else raised = await failed(context, reserved, error, progress);
-    if (raised instanceof SeqferryError) raised.flight = context.flight.entries();
+    if (raised instanceof SeqferryError) {
+      Object.assign(raised, { flight: context.flight.entries(), outcome: raised.outcome ?? progress.outcome });
+    }
     throw raised;
   }
 }
