@@ -26,7 +26,7 @@ import { type Items, Traffic } from "./traffic.ts";
 const PIECE_SHARE = 1 / 16;
 
 /** Links no more above their bounds than this need no further pass, and no further hop: a hop more is a phase more. */
-const NEAR = 1.04;
+const NEAR = 1.01;
 const NEAR_ENOUGH = 1.1;
 
 /** Passes over all pieces that are tried before more hops are. */
@@ -168,7 +168,7 @@ function findWays(
         node: bounds.outOfNode > 0 ? Math.max(...ways.outOfNode) / bounds.outOfNode : 0,
       };
       const larger = Math.max(excess.rank, excess.node);
-      if (larger < 0.99 * bestExcess) {
+      if (larger < 0.995 * bestExcess) {
         best = ways;
         bestExcess = larger;
       }

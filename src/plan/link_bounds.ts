@@ -33,7 +33,8 @@ export interface LinkBounds {
  * - In a node that gets something from outside, all copies but the one from outside are sent by ranks of the node that lacked it.
  *
  * What only the members of some set can send falls to that set; its busiest member sends at least that over the number of members. The bound is the
- * largest such quotient that {@linkcode Duties.leastMost} finds.
+ * largest such quotient that {@linkcode Duties.leastMost} finds. Each bound holds for itself. Where nodes have two or three ranks, keeping a node's link
+ * to its bound may mean that a rank cannot be kept to its own.
  *
  * @param classes What is lacking.
  */

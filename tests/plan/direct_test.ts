@@ -7,6 +7,7 @@ import { findLack } from "../../src/plan/lack.ts";
 import { linkBounds } from "../../src/plan/link_bounds.ts";
 import { planToJSON } from "../../src/plan/plan_json.ts";
 import { RedistribPlanner } from "../../src/plan/planner.ts";
+import { simulatePlan } from "../../src/plan/simulate.ts";
 import type { RedistribStep } from "../../src/plan/step.ts";
 import { GlobalStorageTracker } from "../../src/plan/storage_tracker.ts";
 import { buildCluster, clusterCase } from "./arbitraries.ts";
@@ -70,10 +71,10 @@ Deno.test("derivePlan() in the pattern direct brings into a node once what no ra
   }));
 });
 
-Deno.test("derivePlan() in the pattern direct keeps the busiest links within 1.15 of their lower bounds", () => {
+Deno.test("derivePlan() in the pattern direct keeps the busiest links within 1.15 of their lower bounds on nodes of 8", () => {
   fc.assert(
     fc.property(batchSpec(64, { min: 16, max: 32 }), (spec) => {
-      const batch = makeBatch(spec);
+      const batch = makeBatch({ ...spec, gpusPerNode: 8 });
       const busiest = busiestLinks(derive(batch), batch);
       const bounds = boundsOf(batch);
       for (const link of ["intoRank", "outOfRank", "intoNode", "outOfNode"] as const) {
@@ -86,17 +87,25 @@ Deno.test("derivePlan() in the pattern direct keeps the busiest links within 1.1
   );
 });
 
-Deno.test("derivePlan() in the pattern direct loads no link more than the reference's patterns do", () => {
+Deno.test("derivePlan() in the pattern direct is no worse than the reference's patterns on nodes of 8", () => {
   fc.assert(
     fc.property(batchSpec(32, { min: 8, max: 24 }), (spec) => {
-      const batch = makeBatch(spec);
-      const ours = busiestLinks(derive(batch), batch);
+      const batch = makeBatch({ ...spec, gpusPerNode: 8 });
+      const seconds = (plan: RedistribStep[]): number =>
+        simulatePlan(plan, batch.meta, batch.spec, { worldSize: spec.worldSize }).seconds;
+      const plan = derive(batch);
+      const ours = busiestLinks(plan, batch);
       for (const pattern of ["gather-scatter", "bcast"] as const) {
-        const theirs = busiestLinks(derive(batch, pattern), batch);
-        for (const link of ["intoRank", "outOfRank", "intoNode", "outOfNode"] as const) {
-          // A single id may make a difference where there is hardly anything to send.
-          assert(ours[link] <= 1.1 * theirs[link], `${link}: ${ours[link]}, ${pattern} ${theirs[link]}`);
+        const other = derive(batch, pattern);
+        const theirs = busiestLinks(other, batch);
+        for (const link of ["intoRank", "intoNode", "outOfNode"] as const) {
+          assert(ours[link] <= theirs[link], `${link}: ${ours[link]}, ${pattern} ${theirs[link]}`);
         }
+        // Sources that send over the network what others could pass on within a node spare those others; a little of that may show.
+        const rank = (busiest: Busiest): number => Math.max(busiest.intoRank, busiest.outOfRank);
+        assert(rank(ours) <= 1.05 * rank(theirs), `busiest rank: ${rank(ours)}, ${pattern} ${rank(theirs)}`);
+        // Messages of equal plans may wait for each other in another order.
+        assert(seconds(plan) <= 1.05 * seconds(other), `${seconds(plan)} s, ${pattern} ${seconds(other)} s`);
       }
     }),
     { numRuns: 60 },
