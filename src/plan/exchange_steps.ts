@@ -44,9 +44,26 @@ export function exchangeSteps(
   maxPeakBytes: number | undefined,
 ): ExchangeStep[] {
   return loadsByRound(pieces, spread, worldSize).flatMap((loads) => {
-    if (maxPeakBytes === undefined) return loads.map((load) => step(load, items));
-    return splitRound(loads, items, worldSize, maxPeakBytes).flatMap((part) => part.map((load) => step(load, items)));
+    const parts = maxPeakBytes === undefined ? [loads] : splitRound(loads, items, worldSize, maxPeakBytes);
+    return parts.flatMap((part) => withKeysTogether(part.map((load) => step(load, items))));
   });
+}
+
+/** One step for those that differ in their keys alone. */
+function withKeysTogether(steps: readonly ExchangeStep[]): ExchangeStep[] {
+  const together: ExchangeStep[] = [];
+  for (const step of steps) {
+    const same = together.find(({ srcs, dsts, ids }) =>
+      srcs.length === step.srcs.length &&
+      srcs.every((src, i) =>
+        src === step.srcs[i] && dsts[i]![0] === step.dsts[i]![0] && ids[i]!.length === step.ids[i]!.length &&
+        ids[i]!.every((id, n) => id === step.ids[i]![n])
+      )
+    );
+    if (same === undefined) together.push(step);
+    else same.keys.push(...step.keys);
+  }
+  return together;
 }
 
 /** By round, what travels of each set of keys. */

@@ -148,6 +148,15 @@ Deno.test("derivePlan() in the pattern direct sends in one step when passing on 
   ]);
 });
 
+Deno.test("derivePlan() in the pattern direct moves keys that go the same way in one step", () => {
+  const tracker = new GlobalStorageTracker(3);
+  for (const key of ["k", "l", "m"]) tracker.addData(0, ["a"], key, true);
+  tracker.addData(1, ["a"], "m", false);
+  const planner = new RedistribPlanner({ gpusPerNode: 4 }, tracker);
+  const plan = planner.derivePlan(new Map([[2, ["a"]]]), ["k", "l", "m"], "direct");
+  assertEquals(plan.map(({ srcs, keys }) => [srcs, keys]), [[[0], ["k", "l"]], [[1], ["m"]]]);
+});
+
 Deno.test("derivePlan() in the pattern direct takes the holder on the same node, whoever the owner is", () => {
   const tracker = new GlobalStorageTracker(4);
   tracker.addData(0, ["a"], "k", true);
