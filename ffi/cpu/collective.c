@@ -17,7 +17,17 @@ static const char *kind_name(int kind) {
   return kind == OPERATION_BROADCAST    ? "ncclBroadcast"
          : kind == OPERATION_ALL_GATHER ? "ncclAllGather"
          : kind == OPERATION_ALL_REDUCE ? "ncclAllReduce"
-                                        : "no collective";
+         : kind == OPERATION_REDUCE     ? "ncclReduce"
+         : kind == OPERATION_REDUCE_SCATTER ? "ncclReduceScatter"
+                                            : "no collective";
+}
+
+/* Whether a rank reads what the others give, and whether the others read what it gives. */
+static bool takes(const struct operation *operation, int rank) { return operation->kind != OPERATION_REDUCE || operation->peer == rank; }
+
+static bool gives(const struct operation *operation, int rank) {
+  if (operation->kind == OPERATION_BROADCAST) return operation->peer == rank;
+  return operation->kind != OPERATION_REDUCE || operation->peer != rank;
 }
 
 static struct world_rank *row_of(const struct communicator *communicator, int rank) { return &communicator->world->ranks[rank]; }
@@ -163,15 +173,18 @@ static bool all_posted(struct communicator *communicator, struct operation *oper
 }
 
 /* In the order of ranks, so that the result is the same to the last bit on all of them. */
-static enum step read_all_reduce(struct communicator *communicator, struct operation *operation, size_t *budget) {
+static enum step read_reduced(struct communicator *communicator, struct operation *operation, size_t *budget) {
   static union {
     char bytes[REDUCE_BYTES];
     double align;
   } sum, part;
+  if (!takes(operation, communicator->rank)) return STEP_DONE;
   if (!all_posted(communicator, operation)) return STEP_STUCK;
   bool moved = false;
+  /* Where in what each rank gives this rank's part begins. */
+  size_t part_start = operation->kind == OPERATION_REDUCE_SCATTER ? (size_t)communicator->rank * operation->bytes : 0;
   size_t element = type_bytes(operation->type);
-  bool overlaps = operation->from < operation->to + operation->bytes && operation->to < operation->from + operation->bytes;
+  bool overlaps = operation->from < operation->to + operation->bytes && operation->to < operation->from + operation->from_bytes;
   if (operation->bytes > 0 && overlaps && operation->scratch == NULL) {
     operation->scratch = malloc(operation->bytes);
     if (operation->scratch == NULL) {
@@ -186,7 +199,7 @@ static enum step read_all_reduce(struct communicator *communicator, struct opera
     for (int rank = 0; rank < communicator->nranks; rank++) {
       const struct posting *posting = &row_of(communicator, rank)->postings[operation->sequence % WORLD_BOARD_SLOTS];
       if (!world_has(communicator->world, rank)) return STEP_STUCK;
-      const void *from = bytes_of(communicator, rank, posting->offset + operation->done, bytes);
+      const void *from = bytes_of(communicator, rank, posting->offset + part_start + operation->done, bytes);
       if (from == NULL) return STEP_STUCK;
       memcpy(rank == 0 ? sum.bytes : part.bytes, from, bytes);
       if (rank > 0) reduce(operation->reduction, operation->type, sum.bytes, part.bytes, bytes / element);
@@ -211,7 +224,7 @@ static enum step read_all_reduce(struct communicator *communicator, struct opera
 /* ---- waiting until this rank's part was read */
 
 static bool was_read_by_all(struct communicator *communicator, struct operation *operation) {
-  if (operation->kind == OPERATION_BROADCAST && operation->peer != communicator->rank) return true;
+  if (!gives(operation, communicator->rank)) return true;
   bool all = true;
   for (int rank = 0; rank < communicator->nranks && communicator->fault == ncclSuccess; rank++) {
     if (has_finished(communicator, rank, operation->sequence)) continue;
@@ -233,7 +246,7 @@ enum step collective_step(struct communicator *communicator, struct operation *o
     if (atomic_load_explicit(&own->finished, memory_order_relaxed) != operation->sequence) return moved ? STEP_MOVED : STEP_STUCK;
     enum step result = operation->kind == OPERATION_BROADCAST    ? read_broadcast(communicator, operation, budget)
                        : operation->kind == OPERATION_ALL_GATHER ? read_all_gather(communicator, operation, budget)
-                                                                 : read_all_reduce(communicator, operation, budget);
+                                                                 : read_reduced(communicator, operation, budget);
     if (result != STEP_DONE) return moved ? STEP_MOVED : result;
     atomic_store_explicit(&own->finished, operation->sequence + 1, memory_order_release);
     operation->finished = moved = true;
@@ -243,19 +256,17 @@ enum step collective_step(struct communicator *communicator, struct operation *o
   }
   if (!was_read_by_all(communicator, operation)) return moved ? STEP_MOVED : STEP_STUCK;
   if (operation->scratch != NULL) memcpy(operation->to, operation->scratch, operation->bytes);
-  bool gave = operation->kind != OPERATION_BROADCAST || operation->peer == communicator->rank;
-  for (int rank = 0; gave && rank < communicator->nranks; rank++) {
-    if (rank != communicator->rank) communicator->sent_bytes[rank] += operation->bytes;
+  for (int rank = 0; gives(operation, communicator->rank) && rank < communicator->nranks; rank++) {
+    if (rank != communicator->rank && takes(operation, rank)) communicator->sent_bytes[rank] += operation->bytes;
   }
   return STEP_DONE;
 }
 
 void collective_awaits(const struct communicator *communicator, const struct operation *operation, uint8_t *awaited) {
-  bool broadcast = operation->kind == OPERATION_BROADCAST;
-  bool is_read = !broadcast || operation->peer == communicator->rank;
+  bool is_read = gives(operation, communicator->rank);
   bool absent = false;
   for (int rank = 0; rank < communicator->nranks; rank++) {
-    bool reads = !broadcast || operation->peer == rank;
+    bool reads = takes(operation, communicator->rank) && gives(operation, rank);
     if (!is_read && !reads) continue;
     bool there = has_posted(communicator, rank, operation->sequence) && world_has(communicator->world, rank);
     if (there || has_finished(communicator, rank, operation->sequence)) continue;

@@ -19,14 +19,14 @@ ncclResult_t no_communicator(const char *call, const void *handle) {
   return nccl_fail(ncclInvalidArgument, "%s was given %p, which is no communicator, or one that was destroyed", call, handle);
 }
 
-struct communicator *communicator_usable(ncclComm_t handle, const char *call, ncclResult_t *result) {
+struct communicator *communicator_divisible(ncclComm_t handle, const char *call, bool despite_fault, ncclResult_t *result) {
   struct communicator *communicator = communicator_find(handle);
   if (communicator == NULL) {
     *result = no_communicator(call, handle);
     return NULL;
   }
   int rank = communicator->rank;
-  if (communicator->state != COMMUNICATOR_ABORTED && communicator_is_faulty(communicator)) {
+  if (communicator->state != COMMUNICATOR_ABORTED && !despite_fault && communicator_is_faulty(communicator)) {
     *result = nccl_fail(communicator->fault, "%s", communicator->fault_text);
   } else if (communicator->state == COMMUNICATOR_JOINING) {
     *result = nccl_violation("%s on rank %d: its communicator is still being initialized", call, rank);
@@ -36,12 +36,19 @@ struct communicator *communicator_usable(ncclComm_t handle, const char *call, nc
     *result = nccl_violation("%s on rank %d: its communicator was finalized", call, rank);
   } else if (communicator->split != NULL) {
     *result = nccl_violation("%s on rank %d: its communicator is still being split", call, rank);
-  } else if (communicator->unsettled) {
+  } else if (communicator->unsettled && !despite_fault) {
     *result = nccl_violation("%s on rank %d: its last group is still being enqueued; poll ncclCommGetAsyncError until it says ncclSuccess",
                              call, rank);
   } else {
     return communicator;
   }
+  return NULL;
+}
+
+struct communicator *communicator_usable(ncclComm_t handle, const char *call, ncclResult_t *result) {
+  struct communicator *communicator = communicator_divisible(handle, call, false, result);
+  if (communicator == NULL || !communicator->revoked) return communicator;
+  *result = nccl_violation("%s on rank %d: its communicator was revoked", call, communicator->rank);
   return NULL;
 }
 

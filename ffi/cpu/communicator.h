@@ -35,6 +35,7 @@ struct communicator {
   struct peer **peers; /* by rank; opened when first needed */
   struct split *split; /* the split under way */
   uint64_t splits;     /* so far */
+  bool revoked;        /* only splitting, shrinking and the end are left; what peers then find wrong with its operations is no matter */
   struct launch *launches, **launches_tail; /* groups enqueued and not complete */
 
   uint64_t *sent, *received;             /* by peer: operations enqueued so far */
@@ -53,6 +54,8 @@ extern struct communicator *communicators;
 
 /* The communicator of a handle, aborted ones included; NULL where there is none. */
 struct communicator *communicator_find(ncclComm_t handle);
+/* A communicator that can be split or shrunk: also one that was revoked and, where `despite_fault`, one that failed or has a group pending. */
+struct communicator *communicator_divisible(ncclComm_t handle, const char *call, bool despite_fault, ncclResult_t *result);
 /* The answer where there is none. */
 ncclResult_t no_communicator(const char *call, const void *handle);
 /* A communicator that takes calls: ready, sound and settled. NULL after setting the result. */
@@ -73,6 +76,8 @@ struct peer *communicator_peer(struct communicator *communicator, int rank);
 /* Rings a rank, if it can be reached. */
 void communicator_ring(struct communicator *communicator, int rank);
 void communicator_ring_all(struct communicator *communicator);
+/* Ends what a communicator has under way, and what was wrong with that; its streams go on. */
+void communicator_revoke(struct communicator *communicator);
 /* Ends the use of a communicator; the first fault stays. */
 void communicator_fail(struct communicator *communicator, ncclResult_t code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

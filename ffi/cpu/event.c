@@ -1,6 +1,7 @@
 #include "event.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "accounts.h"
 #include "device.h"
@@ -8,6 +9,7 @@
 #include "errors.h"
 #include "handles.h"
 #include "process.h"
+#include "shared_event.h"
 #include "stream.h"
 
 struct event {
@@ -16,9 +18,11 @@ struct event {
   bool timed;
   bool destroyed;
   unsigned references;          /* entries of queues */
-  uint64_t recorded, completed; /* recordings so far, and the last one that a stream got to */
+  uint64_t recorded, completed; /* recordings so far (not of an interprocess event), and the last one that a stream here got to */
+  struct event_counts counts;   /* of an interprocess event, else with nothing shared */
   uint64_t nanoseconds;         /* when it got there */
-  struct stream *last_stream;   /* where it was last recorded; only to be driven first, and only while not done */
+  struct stream *last_stream;   /* where this process last recorded it; only to be driven first, and only while not done */
+  uint64_t last_recording;      /* there */
 };
 
 struct event *event_find(cudaEvent_t handle, const char *call, cudaError_t *error) {
@@ -30,42 +34,119 @@ struct event *event_find(cudaEvent_t handle, const char *call, cudaError_t *erro
   return event;
 }
 
-bool event_is_done(const struct event *event) { return event->completed >= event->recorded; }
+static bool is_shared(const struct event *event) { return event->counts.shared != NULL; }
+
+static uint64_t recorded(const struct event *event) {
+  return is_shared(event) ? atomic_load(&event->counts.shared->recorded) : event->recorded;
+}
+
+static uint64_t count_recording(struct event *event) {
+  return is_shared(event) ? atomic_fetch_add(&event->counts.shared->recorded, 1) + 1 : ++event->recorded;
+}
+
+bool event_has_reached(const struct event *event, uint64_t count) {
+  return (is_shared(event) ? event_counts_completed(&event->counts) : event->completed) >= count;
+}
+
+bool event_is_done(const struct event *event) { return event_has_reached(event, recorded(event)); }
 
 uint64_t event_retain(struct event *event) {
   event->references++;
-  return event->recorded;
+  return recorded(event);
+}
+
+/* The stream is there as long as the recording is in its queue; an interprocess event may be pending in other processes only. */
+static struct stream *own_stream(const struct event *event) {
+  return event->last_stream != NULL && event->completed < event->last_recording ? event->last_stream : NULL;
+}
+
+static void end(struct event *event) {
+  event_counts_close(&event->counts);
+  free(event);
 }
 
 void event_release(struct event *event) {
-  if (--event->references == 0 && event->destroyed) free(event);
+  if (--event->references == 0 && event->destroyed) end(event);
 }
 
 void event_reached(struct event *event, uint64_t count) {
+  if (is_shared(event)) event_counts_complete(&event->counts, count);
   if (count > event->completed) event->completed = count;
   event->nanoseconds = event->timed ? now_nanoseconds() : 0;
 }
 
-bool event_has_reached(const struct event *event, uint64_t count) { return event->completed >= count; }
+_Static_assert(sizeof(struct event_place) <= sizeof(cudaIpcEventHandle_t), "a place fits a handle");
 
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t *handle, unsigned int flags) {
-  ENTER(cudaEventCreateWithFlags);
-  if (handle == NULL) return cuda_fail(cudaErrorInvalidValue, "cudaEventCreateWithFlags was given no place for its answer");
-  if (flags > 3) return cuda_fail(cudaErrorInvalidValue, "an event's flags are 0 to 3 here, not %u", flags);
-  engine_lock();
+/* Takes the counts over. */
+static cudaError_t new_event(const char *call, bool timed, struct event_counts counts, cudaEvent_t *handle) {
   struct event *event = calloc(1, sizeof *event);
   if (event != NULL) event->handle = handle_open(HANDLE_EVENT, event);
   if (event == NULL || event->handle == NULL) {
     free(event);
-    engine_unlock();
-    return cuda_fail(cudaErrorMemoryAllocation, "cudaEventCreateWithFlags: the host's memory is used up");
+    event_counts_close(&counts);
+    return cuda_fail(cudaErrorMemoryAllocation, "%s: the host's memory is used up", call);
   }
   event->device = device_current();
-  event->timed = (flags & cudaEventDisableTiming) == 0;
+  event->timed = timed;
+  event->counts = counts;
   *handle = event->handle;
   account_add(ACCOUNT_LIVE_EVENTS, 1);
-  engine_unlock();
   return cudaSuccess;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *handle, unsigned int flags) {
+  ENTER(cudaEventCreateWithFlags);
+  if (handle == NULL) return cuda_fail(cudaErrorInvalidValue, "cudaEventCreateWithFlags was given no place for its answer");
+  if (flags > 7) return cuda_fail(cudaErrorInvalidValue, "an event's flags are 0 to 7, not %u", flags);
+  if ((flags & cudaEventInterprocess) != 0 && (flags & cudaEventDisableTiming) == 0) {
+    return cuda_fail(cudaErrorInvalidValue, "an interprocess event keeps no time: cudaEventDisableTiming goes with cudaEventInterprocess");
+  }
+  struct event_counts counts = {0};
+  cudaError_t error = cudaSuccess;
+  engine_lock();
+  if ((flags & cudaEventInterprocess) != 0 && !event_counts_new(&counts, device_physical(device_current()))) {
+    error = cuda_fail(cudaErrorMemoryAllocation, "cudaEventCreateWithFlags: there is no place for another interprocess event");
+  }
+  if (error == cudaSuccess) error = new_event("cudaEventCreateWithFlags", (flags & cudaEventDisableTiming) == 0, counts, handle);
+  engine_unlock();
+  return error;
+}
+
+cudaError_t cudaIpcGetEventHandle(cudaIpcEventHandle_t *out, cudaEvent_t handle) {
+  ENTER(cudaIpcGetEventHandle);
+  if (out == NULL) return cuda_fail(cudaErrorInvalidValue, "cudaIpcGetEventHandle was given no place for its answer");
+  cudaError_t error = cudaSuccess;
+  engine_lock();
+  const struct event *event = event_find(handle, "cudaIpcGetEventHandle", &error);
+  if (event != NULL && (!is_shared(event) || event->counts.mapping != NULL)) {
+    error = cuda_fail(cudaErrorInvalidResourceHandle, "cudaIpcGetEventHandle takes events that this process made with cudaEventInterprocess");
+  } else if (event != NULL) {
+    memset(out, 0, sizeof *out);
+    memcpy(out, &event->counts.place, sizeof event->counts.place);
+  }
+  engine_unlock();
+  return error;
+}
+
+cudaError_t cudaIpcOpenEventHandle(cudaEvent_t *handle, cudaIpcEventHandle_t shared) {
+  ENTER(cudaIpcOpenEventHandle);
+  const char *const call = "cudaIpcOpenEventHandle";
+  if (handle == NULL) return cuda_fail(cudaErrorInvalidValue, "%s was given no place for its answer", call);
+  *handle = NULL;
+  struct event_place place;
+  memcpy(&place, &shared, sizeof place);
+  struct event_counts counts = {0};
+  cudaError_t error = cudaSuccess;
+  engine_lock();
+  const struct self *self = process_self();
+  if (self != NULL && place.pid == self->pid && place.start_time == self->start_time) {
+    error = cuda_fail(cudaErrorDeviceUninitialized, "%s was given a handle that this process itself exported", call);
+  } else if (!event_counts_open(&counts, &place)) {
+    error = cuda_fail(cudaErrorInvalidResourceHandle, "%s: the bytes are no event's handle, or its process or the event is gone", call);
+  }
+  if (error == cudaSuccess) error = new_event(call, false, counts, handle);
+  engine_unlock();
+  return error;
 }
 
 cudaError_t cudaEventDestroy(cudaEvent_t handle) {
@@ -77,7 +158,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t handle) {
     handle_close(HANDLE_EVENT, handle);
     account_subtract(ACCOUNT_LIVE_EVENTS, 1);
     event->destroyed = true;
-    if (event->references == 0) free(event);
+    if (event->references == 0) end(event);
   }
   engine_unlock();
   return error;
@@ -99,10 +180,10 @@ cudaError_t cudaEventRecord(cudaEvent_t handle, cudaStream_t stream_handle) {
     if (work == NULL) {
       error = cuda_fail(cudaErrorMemoryAllocation, "cudaEventRecord: the host's memory is used up");
     } else {
-      event->recorded++;
       event->last_stream = stream;
       work->event.event = event;
-      work->event.count = event_retain(event);
+      event_retain(event);
+      work->event.count = event->last_recording = count_recording(event);
       stream_enqueue(stream, work);
     }
   }
@@ -118,8 +199,7 @@ cudaError_t cudaEventQuery(cudaEvent_t handle) {
   struct event *event = event_find(handle, "cudaEventQuery", &error);
   bool done = true;
   if (event != NULL && !event_is_done(event)) {
-    /* The stream is there as long as the recording is in its queue. */
-    engine_progress(event->last_stream, QUERY_BUDGET);
+    engine_progress(own_stream(event), QUERY_BUDGET);
     done = event_is_done(event);
   }
   engine_unlock();
@@ -134,7 +214,7 @@ struct event_mark {
 static bool event_passed(void *argument) {
   const struct event_mark *mark = argument;
   const struct event *event = handle_find(HANDLE_EVENT, mark->handle);
-  return event == NULL || event->completed >= mark->count;
+  return event == NULL || event_has_reached(event, mark->count);
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t handle) {
@@ -142,12 +222,10 @@ cudaError_t cudaEventSynchronize(cudaEvent_t handle) {
   cudaError_t error = cudaSuccess;
   engine_lock();
   struct event *event = event_find(handle, "cudaEventSynchronize", &error);
-  struct device *device = event == NULL ? NULL : device_get(event->last_stream != NULL && !event_is_done(event)
-                                                                ? event->last_stream->device->ordinal
-                                                                : event->device);
+  struct device *device = event == NULL ? NULL : device_get(own_stream(event) != NULL ? event->last_stream->device->ordinal : event->device);
   if (device != NULL) error = device_may_synchronize(device, "cudaEventSynchronize", false);
   if (error == cudaSuccess && !event_is_done(event)) {
-    struct event_mark mark = {.handle = handle, .count = event->recorded};
+    struct event_mark mark = {.handle = handle, .count = recorded(event)};
     engine_wait(event_passed, &mark);
   }
   engine_unlock();

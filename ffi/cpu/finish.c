@@ -22,14 +22,23 @@ void communicator_leave(struct communicator *communicator) {
   unlink_from(&communicators, communicator);
   communicator_negotiates(communicator, false);
   split_drop(communicator);
-  while (communicator->launches != NULL) launch_drop(communicator->launches);
   for (int rank = 0; rank < communicator->nranks; rank++) {
     if (communicator->peers[rank] != NULL) peer_close(communicator->peers[rank]);
     communicator->peers[rank] = NULL;
   }
   world_leave(communicator->world, communicator->rank);
+  /* Now that no peer takes what it reads for good, what was staged for them can go. */
+  while (communicator->launches != NULL) launch_drop(communicator->launches);
   communicator->world = NULL;
   account_subtract(ACCOUNT_LIVE_COMMUNICATORS, 1);
+  self_ring();
+}
+
+void communicator_revoke(struct communicator *communicator) {
+  while (communicator->launches != NULL) launch_drop(communicator->launches);
+  communicator->unsettled = false;
+  communicator->revoked = true;
+  communicator->fault = ncclSuccess;
   self_ring();
 }
 

@@ -14,7 +14,15 @@
 
 struct communicator;
 
-enum operation_kind { OPERATION_SEND, OPERATION_RECEIVE, OPERATION_BROADCAST, OPERATION_ALL_GATHER, OPERATION_ALL_REDUCE };
+enum operation_kind {
+  OPERATION_SEND,
+  OPERATION_RECEIVE,
+  OPERATION_BROADCAST,
+  OPERATION_ALL_GATHER,
+  OPERATION_ALL_REDUCE,
+  OPERATION_REDUCE,
+  OPERATION_REDUCE_SCATTER,
+};
 
 struct operation {
   struct operation *next;
@@ -25,6 +33,9 @@ struct operation {
   const char *from;      /* where the library reads what this rank gives */
   uint64_t from_offset;  /* the same as a distance in its heap */
   char *to;              /* where the library writes what this rank gets */
+  bool is_import;        /* `from` is another process's memory, which no third one can read */
+  uintptr_t stage;       /* the device address of its copy that peers read; 0 before there is one */
+  size_t from_bytes;     /* how much this rank gives */
   size_t count, bytes;   /* of one rank's part */
   int type;
   int peer; /* or root; -1 */
@@ -63,6 +74,9 @@ ncclResult_t group_end(void);
 void group_add(struct operation *operation);
 /* One of the group's calls failed, and left its sentence: the group will be dropped with that. */
 void group_fail(ncclResult_t result);
+
+/* Checks a call's operation and adds it to the calling thread's group; outside one it is a group of its own. */
+ncclResult_t operation_add(const char *call, struct operation arguments, const void *from, void *to);
 
 void operation_free(struct operation *operation);
 /* The operation and all after it. */

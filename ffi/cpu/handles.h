@@ -5,7 +5,7 @@
 #ifndef SEQFERRY_CPU_HANDLES_H
 #define SEQFERRY_CPU_HANDLES_H
 
-enum handle_kind { HANDLE_STREAM = 1, HANDLE_EVENT, HANDLE_COMMUNICATOR, HANDLE_KINDS };
+enum handle_kind { HANDLE_STREAM = 1, HANDLE_EVENT, HANDLE_COMMUNICATOR, HANDLE_REGISTRATION, HANDLE_KINDS };
 
 /* A new handle for an object; NULL when memory is short. */
 void *handle_open(enum handle_kind kind, void *object);

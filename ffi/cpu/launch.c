@@ -1,12 +1,17 @@
 /* Launches: what happens to a communicator's part of a group on its streams. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "accounts.h"
 #include "communicator.h"
 #include "device.h"
 #include "group.h"
+#include "memory.h"
 
 void operation_free(struct operation *operation) {
+  /* Only operations that were launched have a stage, and those are freed with the lock held. */
+  struct block *stage = operation->stage == 0 ? NULL : heap_block(operation->stage);
+  if (stage != NULL) heap_free(stage);
   free(operation->seen);
   free(operation->scratch);
   free(operation);
@@ -52,6 +57,28 @@ void launch_release(struct launch *launch) {
   if (--launch->references == 0) launch_free(launch);
 }
 
+/*
+ * Peers read what a rank gives in that rank's own heap. What lies in memory that another process exported is copied there first, now that the
+ * streams have got to it.
+ */
+static bool stage_imports(struct launch *launch) {
+  struct communicator *communicator = launch->communicator;
+  for (struct operation *operation = launch->operations; operation != NULL; operation = operation->next) {
+    if (!operation->is_import || operation->stage != 0) continue;
+    if (heap_allocate(operation->from_bytes, communicator->device->ordinal, &operation->stage) != ALLOCATED) {
+      operation->stage = 0;
+      communicator_fail(communicator, ncclSystemError, "rank %d has no memory for %zu bytes of another process's that it sends",
+                        communicator->rank, operation->from_bytes);
+      return false;
+    }
+    char *stage = heap_pointer((void *)operation->stage);
+    memcpy(stage, operation->from, operation->from_bytes);
+    operation->from = stage;
+    operation->from_offset = heap_offset((void *)operation->stage);
+  }
+  return true;
+}
+
 enum step launch_step(struct launch *launch, bool *arrived, size_t *budget) {
   struct communicator *communicator = launch->communicator;
   if (communicator == NULL) return STEP_DONE;
@@ -60,6 +87,7 @@ enum step launch_step(struct launch *launch, bool *arrived, size_t *budget) {
     launch->streams_awaited--;
   }
   if (launch->streams_awaited > 0 || communicator_is_faulty(communicator)) return STEP_STUCK;
+  if (!stage_imports(launch)) return STEP_STUCK;
   bool moved = false;
   for (struct operation **link = &launch->operations; *link != NULL;) {
     struct operation *operation = *link;

@@ -9,6 +9,7 @@
 
 #include "accounts.h"
 #include "device.h"
+#include "imports.h"
 #include "process.h"
 #include "settings.h"
 
@@ -26,6 +27,7 @@ static struct {
   uintptr_t base;  /* of the reserved range of addresses, the ones callers get; nothing is ever mapped there */
   char *alias;     /* of a second range of the same size, where the library itself reads and writes */
   size_t reserved; /* bytes of each range */
+  size_t limit;    /* how far the file may grow; what is imported lies beyond */
   size_t bytes;    /* of the file, mapped at the start of the second range */
   struct block **by_address; /* all blocks, one behind the other */
   size_t blocks, block_capacity;
@@ -125,15 +127,15 @@ int heap_descriptor(void) {
   }
   heap.base = (uintptr_t)range;
   heap.alias = (char *)range + wanted;
-  heap.reserved = wanted;
+  heap.reserved = heap.limit = wanted;
   return heap.fd = fd;
 }
 
 /* Adds a free stretch of at least `bytes` to the end of the heap. */
 static bool grow(size_t bytes) {
   size_t more = (bytes + GROWTH - 1) / GROWTH * GROWTH;
-  if (more > heap.reserved - heap.bytes) more = (bytes + ALIGNMENT * 8 - 1) / (ALIGNMENT * 8) * (ALIGNMENT * 8);
-  if (more > heap.reserved - heap.bytes) return false;
+  if (more > heap.limit - heap.bytes) more = (bytes + ALIGNMENT * 8 - 1) / (ALIGNMENT * 8) * (ALIGNMENT * 8);
+  if (more > heap.limit - heap.bytes) return false;
   if (!make_room(&heap.by_address, &heap.block_capacity, heap.blocks + 1)) return false;
   struct block *last = heap.blocks == 0 ? NULL : heap.by_address[heap.blocks - 1];
   struct block *block = last != NULL && !last->live ? NULL : calloc(1, sizeof *block);
@@ -265,6 +267,7 @@ bool heap_check(const void *address, size_t bytes, char *why, size_t why_bytes) 
     snprintf(why, why_bytes, "%p is no device address", address);
     return false;
   }
+  if (at - heap.base >= heap.limit) return import_check(address, bytes, why, why_bytes);
   const struct block *block = containing(at);
   if (block == NULL || !block->live) {
     snprintf(why, why_bytes, "%p is not in a live device allocation (it was freed, or never allocated)", address);
@@ -278,6 +281,12 @@ bool heap_check(const void *address, size_t bytes, char *why, size_t why_bytes) 
   }
   return true;
 }
+
+struct heap_range heap_range(void) {
+  return (struct heap_range){.base = heap.base, .alias = heap.alias, .bytes = heap.bytes, .reserved = heap.reserved};
+}
+
+void heap_limit(size_t limit) { heap.limit = limit; }
 
 void *heap_pointer(const void *address) { return heap.alias + heap_offset(address); }
 

@@ -38,6 +38,15 @@ void *heap_pointer(const void *address);
 /* A device address as a distance from the start of the heap, and where that is. */
 uint64_t heap_offset(const void *address);
 void *heap_bytes(uint64_t offset);
+/* The reserved addresses: callers' begin at `base`, the library's at `alias`; the first `bytes` of both are the heap. */
+struct heap_range {
+  uintptr_t base;
+  char *alias;
+  size_t bytes, reserved;
+};
+struct heap_range heap_range(void);
+/* The heap may grow so far; the addresses beyond are for what is imported. */
+void heap_limit(size_t limit);
 /* Live bytes of a physical device. */
 size_t heap_live_bytes(int physical);
 

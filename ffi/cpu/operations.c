@@ -6,6 +6,7 @@
 #include "device.h"
 #include "engine.h"
 #include "group.h"
+#include "imports.h"
 #include "memory.h"
 
 static ncclResult_t check_pointer(const char *call, const char *which, const void *address, size_t bytes, int rank) {
@@ -18,6 +19,12 @@ static ncclResult_t check_peer(const char *call, const char *what, int peer, con
   if (peer >= 0 && peer < communicator->nranks) return ncclSuccess;
   return nccl_fail(ncclInvalidArgument, "%s on rank %d: its %s is %d, and ranks are 0 to %d", call, communicator->rank, what, peer,
                    communicator->nranks - 1);
+}
+
+static ncclResult_t check_reduction(const char *call, const struct operation *operation, int rank) {
+  if (reduction_is_known(operation->reduction, operation->type)) return ncclSuccess;
+  return nccl_fail(ncclInvalidArgument, "%s on rank %d: reduction %d of %s is not among those that the stand-in knows", call, rank,
+                   operation->reduction, type_name(operation->type));
 }
 
 /* Fills in what follows from the arguments, and checks it. */
@@ -50,11 +57,17 @@ static ncclResult_t prepare(const char *call, struct operation *operation, const
     case OPERATION_ALL_GATHER:
       to_bytes *= ranks;
       break;
+    case OPERATION_REDUCE:
+      result = check_peer(call, "root", operation->peer, communicator);
+      if (operation->peer != rank) to_bytes = 0;
+      if (result == ncclSuccess) result = check_reduction(call, operation, rank);
+      break;
+    case OPERATION_REDUCE_SCATTER:
+      from_bytes *= ranks;
+      result = check_reduction(call, operation, rank);
+      break;
     case OPERATION_ALL_REDUCE:
-      if (!reduction_is_known(operation->reduction, operation->type)) {
-        result = nccl_fail(ncclInvalidArgument, "%s on rank %d: reduction %d of %s is not among those that the stand-in knows", call, rank,
-                           operation->reduction, type_name(operation->type));
-      }
+      result = check_reduction(call, operation, rank);
       break;
   }
   if (result == ncclSuccess) result = check_pointer(call, "send buffer", from, from_bytes, rank);
@@ -63,6 +76,8 @@ static ncclResult_t prepare(const char *call, struct operation *operation, const
   if (from_bytes > 0) {
     operation->from = heap_pointer(from);
     operation->from_offset = heap_offset(from);
+    operation->from_bytes = from_bytes;
+    operation->is_import = import_owns(from);
   }
   if (to_bytes > 0) operation->to = heap_pointer(to);
   cudaError_t error = cudaSuccess;
@@ -83,8 +98,7 @@ static ncclResult_t prepare(const char *call, struct operation *operation, const
   return ncclSuccess;
 }
 
-/* Adds an operation to the calling thread's group; outside one it is a group of its own. */
-static ncclResult_t add(const char *call, struct operation arguments, const void *from, void *to) {
+ncclResult_t operation_add(const char *call, struct operation arguments, const void *from, void *to) {
   group_start();
   struct operation *operation = malloc(sizeof *operation);
   ncclResult_t result;
@@ -108,42 +122,42 @@ static ncclResult_t add(const char *call, struct operation arguments, const void
 
 ncclResult_t ncclSend(const void *send, size_t count, ncclDataType_t type, int peer, ncclComm_t comm, cudaStream_t stream) {
   ENTER(ncclSend);
-  return add("ncclSend",
-             (struct operation){.kind = OPERATION_SEND, .communicator = comm, .stream_handle = stream, .count = count, .type = type,
-                                .peer = peer, .reduction = -1},
-             send, NULL);
+  return operation_add("ncclSend",
+                       (struct operation){.kind = OPERATION_SEND, .communicator = comm, .stream_handle = stream, .count = count, .type = type,
+                                          .peer = peer, .reduction = -1},
+                       send, NULL);
 }
 
 ncclResult_t ncclRecv(void *receive, size_t count, ncclDataType_t type, int peer, ncclComm_t comm, cudaStream_t stream) {
   ENTER(ncclRecv);
-  return add("ncclRecv",
-             (struct operation){.kind = OPERATION_RECEIVE, .communicator = comm, .stream_handle = stream, .count = count, .type = type,
-                                .peer = peer, .reduction = -1},
-             NULL, receive);
+  return operation_add("ncclRecv",
+                       (struct operation){.kind = OPERATION_RECEIVE, .communicator = comm, .stream_handle = stream, .count = count, .type = type,
+                                          .peer = peer, .reduction = -1},
+                       NULL, receive);
 }
 
 ncclResult_t ncclBroadcast(const void *send, void *receive, size_t count, ncclDataType_t type, int root, ncclComm_t comm,
                            cudaStream_t stream) {
   ENTER(ncclBroadcast);
-  return add("ncclBroadcast",
-             (struct operation){.kind = OPERATION_BROADCAST, .communicator = comm, .stream_handle = stream, .count = count, .type = type,
-                                .peer = root, .reduction = -1},
-             send, receive);
+  return operation_add("ncclBroadcast",
+                       (struct operation){.kind = OPERATION_BROADCAST, .communicator = comm, .stream_handle = stream, .count = count, .type = type,
+                                          .peer = root, .reduction = -1},
+                       send, receive);
 }
 
 ncclResult_t ncclAllReduce(const void *send, void *receive, size_t count, ncclDataType_t type, ncclRedOp_t op, ncclComm_t comm,
                            cudaStream_t stream) {
   ENTER(ncclAllReduce);
-  return add("ncclAllReduce",
-             (struct operation){.kind = OPERATION_ALL_REDUCE, .communicator = comm, .stream_handle = stream, .count = count, .type = type,
-                                .peer = -1, .reduction = op},
-             send, receive);
+  return operation_add("ncclAllReduce",
+                       (struct operation){.kind = OPERATION_ALL_REDUCE, .communicator = comm, .stream_handle = stream, .count = count, .type = type,
+                                          .peer = -1, .reduction = op},
+                       send, receive);
 }
 
 ncclResult_t ncclAllGather(const void *send, void *receive, size_t count, ncclDataType_t type, ncclComm_t comm, cudaStream_t stream) {
   ENTER(ncclAllGather);
-  return add("ncclAllGather",
-             (struct operation){.kind = OPERATION_ALL_GATHER, .communicator = comm, .stream_handle = stream, .count = count, .type = type,
-                                .peer = -1, .reduction = -1},
-             send, receive);
+  return operation_add("ncclAllGather",
+                       (struct operation){.kind = OPERATION_ALL_GATHER, .communicator = comm, .stream_handle = stream, .count = count, .type = type,
+                                          .peer = -1, .reduction = -1},
+                       send, receive);
 }

@@ -63,6 +63,7 @@ void communicator_fail_both(struct communicator *communicator, int peer, ncclRes
 
 bool communicator_is_faulty(struct communicator *communicator) {
   if (communicator->fault != ncclSuccess) return true;
+  if (communicator->revoked) return false;
   struct notice *notice = &communicator->world->ranks[communicator->rank].fault;
   if (atomic_load_explicit(&notice->state, memory_order_acquire) != NOTICE_WRITTEN) return false;
   communicator_fail(communicator, notice->code, "%s", notice->text);
