@@ -49,6 +49,9 @@ export * from "./src/plan/validate_plan.ts";
 export { GlobalStorageTracker, type Holding } from "./src/plan/storage_tracker.ts";
 export type { ClusterSpec, CostModel, Link } from "./src/plan/cluster_spec.ts";
 export * from "./src/plan/planner.ts";
+export { DEFAULT_COST_MODEL } from "./src/plan/cost_model.ts";
+export type { SizedMeta } from "./src/plan/item_sizes.ts";
+export { simulatePlan, type SimulatePlanOptions, type Simulation } from "./src/plan/simulate.ts";
 
 export { openRuntime, type Runtime, type RuntimeOptions } from "./src/device/runtime.ts";
 export { DeviceBuffer } from "./src/device/device_buffer.ts";

@@ -39,8 +39,8 @@ interface Row {
   readonly glooRatio: number | null;
 }
 
-const REPEATS: Readonly<Record<Size, number>> = { S: 60, M: 20, L: 7 };
-const WARM_UP: Readonly<Record<Size, number>> = { S: 60, M: 10, L: 2 };
+const REPEATS: Readonly<Record<Size, number>> = { S: 100, M: 30, L: 7 };
+const WARM_UP: Readonly<Record<Size, number>> = { S: 300, M: 40, L: 3 };
 
 const flags = parseArgs(Deno.args, {
   boolean: ["quick"],

@@ -12,7 +12,8 @@
  */
 
 import type { ItemSizes } from "./item_sizes.ts";
-import { deliveriesOf, type RedistribStep } from "./step.ts";
+import { type Movement, movementsOf } from "./movements.ts";
+import type { RedistribStep } from "./step.ts";
 
 /** All that one rank sends another in one phase. */
 export interface Flow {
@@ -159,12 +160,12 @@ class Walk {
 
   /** Takes one step. Tells `moved` of the bytes that make the same hops, in one or several calls. */
   take(step: RedistribStep, moved: (hops: readonly Hop[], bytes: number) => void): void {
-    for (const { source, destinations, ids } of movementsOf(step)) {
-      const name = `${source}:${destinations.join()}`;
+    for (const { source, destinations, ids, direct } of movementsOf(step)) {
+      const name = `${source}${direct ? "=" : ":"}${destinations.join()}`;
       const places = ids.map((id) => this.#placeOfId.get(id)!);
       for (const key of step.keys) {
         const k = this.#placeOfKey.get(key)!;
-        this.#move(this.#histories[k]!, this.#sizes.byKey[k]!, places, name, source, destinations, moved);
+        this.#move(this.#histories[k]!, this.#sizes.byKey[k]!, places, name, { source, destinations, direct }, moved);
       }
     }
   }
@@ -174,8 +175,7 @@ class Walk {
     sizes: Float64Array,
     places: readonly number[],
     name: string,
-    source: number,
-    destinations: readonly number[],
+    movement: Omit<Movement, "ids">,
     moved: (hops: readonly Hop[], bytes: number) => void,
   ): void {
     let before: History | undefined;
@@ -188,7 +188,7 @@ class Walk {
         before = histories[i]!;
         effect = before.effects?.get(name);
         if (effect === undefined) {
-          (before.effects ??= new Map()).set(name, effect = deliver(before, source, destinations));
+          (before.effects ??= new Map()).set(name, effect = deliver(before, movement));
           this.effects.push(effect);
         }
       }
@@ -209,7 +209,7 @@ function sinceOf(history: History, rank: number): number | undefined {
   return undefined;
 }
 
-function deliver(before: History, source: number, destinations: readonly number[]): Effect {
+function deliver(before: History, { source, destinations, direct }: Omit<Movement, "ids">): Effect {
   const ranks: number[] = [];
   const phases: number[] = [];
   let start = sinceOf(before, source);
@@ -220,6 +220,13 @@ function deliver(before: History, source: number, destinations: readonly number[
   }
   const missing = destinations.filter((rank) => rank !== source && sinceOf(before, rank) === undefined);
   const hops: Hop[] = [];
+  if (direct) {
+    for (const to of missing) {
+      hops.push({ phase: start, from: source, to });
+      ranks.push(to);
+      phases.push(start + 1);
+    }
+  }
   for (let phase = start; hops.length < missing.length; phase++) {
     // In the first phase the source sends; from then on all who have received.
     const senders = phase === start ? [source] : missing.slice(0, hops.length);
@@ -233,46 +240,4 @@ function deliver(before: History, source: number, destinations: readonly number[
   }
   const next = ranks.length === 0 ? before : { before, ranks, phases, effects: undefined };
   return { hops, next, bytes: 0, items: 0 };
-}
-
-/** Who sends which ids to whom, destinations ascending; ids of a scatter that go to the same destinations travel together. */
-function movementsOf(
-  step: RedistribStep,
-): { source: number; destinations: readonly number[]; ids: readonly string[] }[] {
-  if (step.commType !== "scatter") {
-    return deliveriesOf(step).map(({ src, dsts, ids }) => ({
-      source: src,
-      destinations: ascendingRanks(dsts),
-      ids,
-    }));
-  }
-  // As in a tree: the set of destinations so far, and by the next destination the set with it.
-  interface DstSet {
-    readonly destinations: readonly number[];
-    readonly with: Map<number, DstSet>;
-    readonly ids: string[];
-  }
-  const sets: DstSet[] = [];
-  const setOf = new Map<string, DstSet>();
-  const root: DstSet = { destinations: [], with: new Map(), ids: [] };
-  const order = step.dsts.map((dst, i) => ({ dst, ids: step.ids[i]! })).sort((a, b) => a.dst - b.dst);
-  for (const { dst, ids } of order) {
-    for (const id of ids) {
-      const set = setOf.get(id) ?? root;
-      let larger = set.with.get(dst);
-      if (larger === undefined) {
-        set.with.set(dst, larger = { destinations: [...set.destinations, dst], with: new Map(), ids: [] });
-        sets.push(larger);
-      }
-      setOf.set(id, larger);
-    }
-  }
-  for (const [id, set] of setOf) set.ids.push(id);
-  return sets.filter(({ ids }) => ids.length > 0)
-    .map(({ destinations, ids }) => ({ source: step.root, destinations, ids }));
-}
-
-function ascendingRanks(ranks: readonly number[]): readonly number[] {
-  for (let i = 1; i < ranks.length; i++) if (ranks[i]! < ranks[i - 1]!) return [...ranks].sort((a, b) => a - b);
-  return ranks;
 }

@@ -4,17 +4,16 @@
  * The plan is walked step by step, keeping for each item which ranks have it by then, and since which phase. Each step becomes deliveries from
  * its source to those of its destinations that the plan does not already show to have the item; a delivery starts in the phase in which its
  * source has the item, so that steps without a data dependency share a phase. Where an item goes to several ranks, one copy leaves the
- * source; the rest is a broadcast within a replica group where the destinations hold a whole one, and else a binomial tree among them.
- *
- * Nearly all items of a plan have one of a few histories. Histories are interned, and what a step does to a history is worked out once: the cost
- * of lowering is a table look-up for each (item, step).
+ * source; the rest is a broadcast within a replica group where the destinations hold a whole one, and else a binomial tree among them. Only in an
+ * exchange the source sends to each destination itself.
  *
  * Pure: knows no device, and gives the same result everywhere.
  *
  * @module
  */
 
-import { deliveriesOf, type Delivery, type RedistribStep } from "../plan/step.ts";
+import { movementsOf } from "../plan/movements.ts";
+import type { RedistribStep } from "../plan/step.ts";
 import type { Catalogue } from "./catalogue.ts";
 import type { GroupBroadcast, Message, Phase, Program } from "./program.ts";
 
@@ -29,34 +28,6 @@ export interface LoweringOptions {
 /** From this size on a replica group's own broadcast is used; two members are served as well by one message. */
 const SMALLEST_BROADCAST_GROUP = 3;
 
-/** Which ranks have an item, and since which phase (0: from before the transfer). */
-interface History {
-  readonly since: ReadonlyMap<number, number>;
-  /** What a movement does to this history, by the number of its source and destinations. */
-  readonly effects: Map<number, Effect>;
-}
-
-interface Hop {
-  readonly phase: number;
-  readonly from: number;
-  readonly to: number;
-}
-
-interface Cast {
-  readonly phase: number;
-  readonly group: number;
-  readonly root: number;
-}
-
-/** What happens to an item of a given history when a source sends it to some destinations. */
-interface Effect {
-  readonly hops: readonly Hop[];
-  readonly casts: readonly Cast[];
-  /** Whether the source is taken to have had the item from before. */
-  readonly claimed: boolean;
-  readonly next: History;
-}
-
 /**
  * Lowers `plan` to the program of one rank. The plan is valid for this meta and world size.
  *
@@ -70,205 +41,222 @@ export function lowerPlan(
   rank: number,
   options: LoweringOptions,
 ): Program {
-  const router = new Router(options.replicaGroups ?? []);
-  const history = new Array<History>(catalogue.size).fill(router.blank);
-  const sends = new Map<number, Map<number, number[]>>();
-  const receives = new Map<number, Map<number, number[]>>();
-  const casts = new Map<number, Map<string, { cast: Cast; items: number[] }>>();
-  const required: number[] = [];
-  const received: number[] = [];
-  let phaseCount = 0;
-  const numbers = new Map<string, number>();
-  const steps: Set<number>[] = [];
-  const served = (phase: number, step: number) => (steps[phase] ??= new Set()).add(step);
+  const builder = new ProgramBuilder(catalogue, rank);
+  const holders = new Holders(catalogue.size);
+  const groups = (options.replicaGroups ?? []).map((members, group) => ({ group, members }))
+    .filter(({ members }) => members.length >= SMALLEST_BROADCAST_GROUP);
+  const missing: number[] = [];
 
   for (const [position, step] of plan.entries()) {
+    builder.step = position;
     const keyIndices = step.keys.map((key) => catalogue.keyIndex(key)!);
-    for (const { src: source, dsts: destinations, ids } of movementsOf(step)) {
-      // Movements between the same ranks do the same to the same history.
-      const name = `${source}>${destinations.join()}`;
-      const number = numbers.get(name) ?? numbers.size;
-      numbers.set(name, number);
-      const idIndices = ids.map((id) => catalogue.idIndex(id)!);
-      for (const keyIndex of keyIndices) {
-        for (const idIndex of idIndices) {
+    for (const { source, destinations, ids, direct } of movementsOf(step)) {
+      for (const id of ids) {
+        const idIndex = catalogue.idIndex(id)!;
+        for (const keyIndex of keyIndices) {
           const item = catalogue.item(keyIndex, idIndex);
-          const travels = catalogue.bytes[item]! > 0;
-          const before = history[item]!;
-          let effect = before.effects.get(number);
-          if (effect === undefined) {
-            effect = router.route(before, source, destinations);
-            before.effects.set(number, effect);
+          let start = holders.since(item, source);
+          if (start < 0) {
+            // The plan takes the source to have had the item from before.
+            start = 0;
+            holders.add(item, source, 0);
+            if (source === rank) builder.required.push(item);
           }
-          history[item] = effect.next;
-          if (effect.claimed && source === rank) required.push(item);
-          for (const hop of effect.hops) {
-            phaseCount = Math.max(phaseCount, hop.phase + 1);
-            if (hop.to === rank) received.push(item);
-            if (!travels) continue;
-            if (hop.from === rank) append(sends, hop.phase, hop.to, item);
-            if (hop.to === rank) append(receives, hop.phase, hop.from, item);
-            if (hop.from === rank || hop.to === rank) served(hop.phase, position);
+          missing.length = 0;
+          for (const to of destinations) if (holders.since(item, to) < 0) missing.push(to);
+          if (missing.length === 0) continue;
+          if (!direct && groups.length > 0) {
+            deliverToGroups(item, source, start, missing, groups, builder, holders);
           }
-          for (const cast of effect.casts) {
-            phaseCount = Math.max(phaseCount, cast.phase + 1);
-            if (!router.groups[cast.group]!.includes(rank)) continue;
-            if (cast.root !== rank) received.push(item);
-            if (!travels) continue;
-            const inPhase = casts.get(cast.phase) ?? casts.set(cast.phase, new Map()).get(cast.phase)!;
-            const name = `${cast.group} ${cast.root}`;
-            const entry = inPhase.get(name) ?? inPhase.set(name, { cast, items: [] }).get(name)!;
-            entry.items.push(item);
-            served(cast.phase, position);
+          for (let i = 0; i < missing.length; i++) {
+            // One copy leaves the source for the first. From then on all who have it pass it on: in round r those from 2^r to 2^(r+1) are served.
+            const round = direct || i === 0 ? -1 : 31 - Math.clz32(i);
+            const from = round < 0 ? source : missing[i - (1 << round)]!;
+            const phase = start + 1 + round;
+            builder.hop(phase, from, missing[i]!, item);
+            holders.add(item, missing[i]!, phase + 1);
           }
         }
       }
     }
   }
-
-  const { worldSize } = options;
-  const phases = Array.from({ length: phaseCount }, (_, phase): Phase => ({
-    sends: messages(sends.get(phase), catalogue, (peer) => (peer - rank + worldSize) % worldSize),
-    receives: messages(receives.get(phase), catalogue, (peer) => (rank - peer + worldSize) % worldSize),
-    broadcasts: [...casts.get(phase)?.values() ?? []].map(({ cast, items }): GroupBroadcast => ({
-      group: cast.group,
-      root: cast.root,
-      items: ascending(items),
-      bytes: catalogue.totalBytes(items),
-    })).sort((a, b) => a.group - b.group || a.root - b.root),
-    steps: [...steps[phase] ?? []],
-  }));
-  return finish(rank, phases, ascending(required), ascending(received), catalogue);
+  return builder.finish(options.worldSize);
 }
 
-function finish(
-  rank: number,
-  phases: readonly Phase[],
-  required: Uint32Array,
-  received: Uint32Array,
-  catalogue: Catalogue,
-): Program {
-  let bytesSent = 0;
-  let stagingBytes = 0;
-  for (const phase of phases) {
-    let leaving = 0;
-    for (const { bytes } of phase.sends) leaving += bytes;
-    for (const { root, bytes } of phase.broadcasts) if (root === rank) leaving += bytes;
-    bytesSent += leaving;
-    stagingBytes = Math.max(stagingBytes, leaving);
-  }
-  const bytesReceived = catalogue.totalBytes(received);
-  const peakBytes = bytesReceived + stagingBytes;
-  return { rank, phases, required, received, bytesSent, bytesReceived, stagingBytes, peakBytes };
-}
-
-/** The movements of one step: its deliveries, with the destinations sorted; ids of a scatter that go to the same destinations travel together. */
-function movementsOf(step: RedistribStep): Delivery[] {
-  const deliveries = deliveriesOf(step);
-  if (step.commType !== "scatter") {
-    return deliveries.map(({ src, dsts, ids }) => ({ src, dsts: [...dsts].sort((a, b) => a - b), ids }));
-  }
-  const destinationsOf = new Map<string, number[]>();
-  for (const { dsts, ids } of deliveries.sort((a, b) => a.dsts[0]! - b.dsts[0]!)) {
-    for (const id of ids) {
-      const destinations = destinationsOf.get(id);
-      if (destinations === undefined) destinationsOf.set(id, [...dsts]);
-      else destinations.push(...dsts);
+/** Serves whole replica groups by one copy to a member, unless the source is one, and a broadcast from there; takes them out of `missing`. */
+function deliverToGroups(
+  item: number,
+  source: number,
+  start: number,
+  missing: number[],
+  groups: readonly { group: number; members: readonly number[] }[],
+  builder: ProgramBuilder,
+  holders: Holders,
+): void {
+  for (const { group, members } of groups) {
+    if (!members.every((member) => member === source || missing.includes(member))) continue;
+    const root = members.includes(source) ? source : members[0]!;
+    if (root !== source) builder.hop(start, source, root, item);
+    builder.cast(start, group, members, root, item);
+    for (const member of members) {
+      if (member === source) continue;
+      missing.splice(missing.indexOf(member), 1);
+      holders.add(item, member, start + 1);
     }
-  }
-  const movements = new Map<string, { src: number; dsts: number[]; ids: string[] }>();
-  for (const [id, dsts] of destinationsOf) {
-    const name = dsts.join();
-    const movement = movements.get(name);
-    if (movement === undefined) movements.set(name, { src: step.root, dsts, ids: [id] });
-    else movement.ids.push(id);
-  }
-  return [...movements.values()];
-}
-
-/** Works out what a movement does to a history, and interns histories. */
-class Router {
-  readonly groups: readonly (readonly number[])[];
-  readonly blank: History;
-  readonly #histories = new Map<string, History>();
-
-  constructor(groups: readonly (readonly number[])[]) {
-    this.groups = groups;
-    this.blank = this.#intern(new Map());
-  }
-
-  route(before: History, source: number, destinations: readonly number[]): Effect {
-    const since = new Map(before.since);
-    const claimed = !since.has(source);
-    if (claimed) since.set(source, 0);
-    const missing = destinations.filter((rank) => !since.has(rank));
-    const hops: Hop[] = [];
-    const casts: Cast[] = [];
-    if (missing.length > 0) this.#deliver(since, source, missing, hops, casts);
-    return { hops, casts, claimed, next: this.#intern(since) };
-  }
-
-  /** Brings the item from `source` to all of `missing` (sorted, not empty, without the source), and notes their arrival in `since`. */
-  #deliver(since: Map<number, number>, source: number, missing: readonly number[], hops: Hop[], casts: Cast[]): void {
-    const start = since.get(source)!;
-    const left = new Set(missing);
-    // Whole replica groups first: one copy to a member, unless the source is one, and a broadcast from there.
-    for (let group = 0; group < this.groups.length; group++) {
-      const members = this.groups[group]!;
-      if (members.length < SMALLEST_BROADCAST_GROUP) continue;
-      if (!members.every((member) => member === source || left.has(member))) continue;
-      const root = members.includes(source) ? source : members[0]!;
-      if (root !== source) hops.push({ phase: start, from: source, to: root });
-      casts.push({ phase: start, group, root });
-      for (const member of members) {
-        left.delete(member);
-        if (member !== source) since.set(member, start + 1);
-      }
-    }
-    const rest = [...left];
-    if (rest.length === 0) return;
-    // One copy leaves the source; from then on everyone who has it passes it on.
-    const holders = [rest[0]!];
-    hops.push({ phase: start, from: source, to: rest[0]! });
-    since.set(rest[0]!, start + 1);
-    for (let phase = start + 1, next = 1; next < rest.length; phase++) {
-      for (const from of [...holders]) {
-        if (next === rest.length) break;
-        const to = rest[next++]!;
-        hops.push({ phase, from, to });
-        since.set(to, phase + 1);
-        holders.push(to);
-      }
-    }
-  }
-
-  #intern(since: ReadonlyMap<number, number>): History {
-    const name = [...since].sort((a, b) => a[0] - b[0]).join(";");
-    let history = this.#histories.get(name);
-    if (history === undefined) {
-      history = { since, effects: new Map() };
-      this.#histories.set(name, history);
-    }
-    return history;
   }
 }
 
-function append(table: Map<number, Map<number, number[]>>, phase: number, peer: number, item: number): void {
-  const inPhase = table.get(phase) ?? table.set(phase, new Map()).get(phase)!;
-  const items = inPhase.get(peer);
-  if (items === undefined) inPhase.set(peer, [item]);
+/** Which ranks have each item, and since which phase (0: from before the transfer): a short list for each item, all in three arrays. */
+class Holders {
+  readonly #first: Int32Array;
+  #next: Int32Array;
+  #rank: Int32Array;
+  #since: Int32Array;
+  #used = 0;
+
+  constructor(items: number) {
+    this.#first = new Int32Array(items).fill(-1);
+    const capacity = Math.max(16, 4 * items);
+    this.#next = new Int32Array(capacity);
+    this.#rank = new Int32Array(capacity);
+    this.#since = new Int32Array(capacity);
+  }
+
+  /** The first phase in which `rank` can send the item; -1 where it has it not. */
+  since(item: number, rank: number): number {
+    for (let at = this.#first[item]!; at >= 0; at = this.#next[at]!) {
+      if (this.#rank[at] === rank) return this.#since[at]!;
+    }
+    return -1;
+  }
+
+  add(item: number, rank: number, since: number): void {
+    if (this.#used === this.#next.length) {
+      this.#next = twice(this.#next);
+      this.#rank = twice(this.#rank);
+      this.#since = twice(this.#since);
+    }
+    const at = this.#used++;
+    this.#next[at] = this.#first[item]!;
+    this.#rank[at] = rank;
+    this.#since[at] = since;
+    this.#first[item] = at;
+  }
+}
+
+function twice(array: Int32Array): Int32Array {
+  const larger = new Int32Array(array.length * 2);
+  larger.set(array);
+  return larger;
+}
+
+/** What one rank does in one phase, while it is being collected. */
+interface PhaseDraft {
+  readonly sends: Map<number, number[]>;
+  readonly receives: Map<number, number[]>;
+  readonly casts: Map<string, { group: number; root: number; items: number[] }>;
+  readonly steps: Set<number>;
+}
+
+/** Collects what concerns one rank. */
+class ProgramBuilder {
+  /** The position of the step that is being lowered. */
+  step = 0;
+  readonly required: number[] = [];
+  readonly #received: number[] = [];
+  readonly #catalogue: Catalogue;
+  readonly #rank: number;
+  readonly #drafts: (PhaseDraft | undefined)[] = [];
+  #phases = 0;
+
+  constructor(catalogue: Catalogue, rank: number) {
+    this.#catalogue = catalogue;
+    this.#rank = rank;
+  }
+
+  /** An item goes from one rank to another. */
+  hop(phase: number, from: number, to: number, item: number): void {
+    if (phase >= this.#phases) this.#phases = phase + 1;
+    if (from !== this.#rank && to !== this.#rank) return;
+    if (to === this.#rank) this.#received.push(item);
+    // Items without bytes travel in no message.
+    if (this.#catalogue.bytes[item] === 0) return;
+    const draft = this.#draft(phase);
+    if (from === this.#rank) append(draft.sends, to, item);
+    else append(draft.receives, from, item);
+  }
+
+  /** An item goes from one member of a replica group to all others. */
+  cast(phase: number, group: number, members: readonly number[], root: number, item: number): void {
+    if (phase >= this.#phases) this.#phases = phase + 1;
+    if (!members.includes(this.#rank)) return;
+    // A root that is not the source of the item receives it in the same phase, by the message before.
+    if (root !== this.#rank) this.#received.push(item);
+    if (this.#catalogue.bytes[item] === 0) return;
+    const { casts } = this.#draft(phase);
+    const name = `${group} ${root}`;
+    const cast = casts.get(name);
+    if (cast === undefined) casts.set(name, { group, root, items: [item] });
+    else cast.items.push(item);
+  }
+
+  finish(worldSize: number): Program {
+    const rank = this.#rank;
+    const phases = Array.from({ length: this.#phases }, (_, number): Phase => {
+      const draft = this.#drafts[number];
+      return {
+        sends: this.#messages(draft?.sends, (peer) => (peer - rank + worldSize) % worldSize),
+        receives: this.#messages(draft?.receives, (peer) => (rank - peer + worldSize) % worldSize),
+        broadcasts: [...draft?.casts.values() ?? []].map(({ group, root, items }): GroupBroadcast => ({
+          group,
+          root,
+          items: ascending(items),
+          bytes: this.#catalogue.totalBytes(items),
+        })).sort((a, b) => a.group - b.group || a.root - b.root),
+        steps: [...draft?.steps ?? []],
+      };
+    });
+    let bytesSent = 0;
+    let stagingBytes = 0;
+    for (const phase of phases) {
+      let leaving = 0;
+      for (const { bytes } of phase.sends) leaving += bytes;
+      for (const { root, bytes } of phase.broadcasts) if (root === rank) leaving += bytes;
+      bytesSent += leaving;
+      stagingBytes = Math.max(stagingBytes, leaving);
+    }
+    const received = ascending(this.#received);
+    const bytesReceived = this.#catalogue.totalBytes(received);
+    return {
+      rank,
+      phases,
+      required: ascending(this.required),
+      received,
+      bytesSent,
+      bytesReceived,
+      stagingBytes,
+      peakBytes: bytesReceived + stagingBytes,
+    };
+  }
+
+  #draft(phase: number): PhaseDraft {
+    const draft = this.#drafts[phase] ??= { sends: new Map(), receives: new Map(), casts: new Map(), steps: new Set() };
+    draft.steps.add(this.step);
+    return draft;
+  }
+
+  /** The messages of one phase and direction, nearest peer first. */
+  #messages(byPeer: ReadonlyMap<number, number[]> | undefined, distance: (peer: number) => number): Message[] {
+    return [...byPeer ?? []]
+      .map(([peer, items]): Message => ({ peer, items: ascending(items), bytes: this.#catalogue.totalBytes(items) }))
+      .sort((a, b) => distance(a.peer) - distance(b.peer));
+  }
+}
+
+function append(byPeer: Map<number, number[]>, peer: number, item: number): void {
+  const items = byPeer.get(peer);
+  if (items === undefined) byPeer.set(peer, [item]);
   else items.push(item);
-}
-
-/** The messages of one phase and direction, nearest peer first. */
-function messages(
-  byPeer: ReadonlyMap<number, number[]> | undefined,
-  catalogue: Catalogue,
-  distance: (peer: number) => number,
-): Message[] {
-  return [...byPeer ?? []]
-    .map(([peer, items]): Message => ({ peer, items: ascending(items), bytes: catalogue.totalBytes(items) }))
-    .sort((a, b) => distance(a.peer) - distance(b.peer));
 }
 
 function ascending(items: readonly number[]): Uint32Array {
