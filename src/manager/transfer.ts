@@ -26,7 +26,9 @@ import {
 import type { FlightEntry, FlightRecorder, FlightStage } from "../flight.ts";
 import type { RedistribStep } from "../plan/step.ts";
 import { validatePlan } from "../plan/validate_plan.ts";
+import type { DType } from "../sample/dtype.ts";
 import { SequenceSample } from "../sample/sequence_sample.ts";
+import { show } from "../show.ts";
 import { Catalogue } from "../transfer/catalogue.ts";
 import { DeviceTensor } from "../transfer/device_tensor.ts";
 import { lowerPlan } from "../transfer/lower.ts";
@@ -245,11 +247,8 @@ function missingItems(
   for (const item of program.required) {
     const id = catalogue.idOf(item);
     const { name: key, dtype, trailingShape } = catalogue.keyOf(item);
-    const reason = whyNot(context.storage.peek(id), id, key, {
-      dtype: `${dtype}`,
-      trailingShape: JSON.stringify(trailingShape),
-      seqlens: JSON.stringify(meta.seqlens[key]![catalogue.idIndex(id)!]),
-    });
+    const seqlens = meta.seqlens[key]![catalogue.idIndex(id)!]!;
+    const reason = whyNot(context.storage.peek(id), id, key, { dtype, trailingShape, seqlens });
     if (reason === null) continue;
     if (refusals.length === MOST_REFUSALS) {
       refusals.push({ reason: `there are more than ${MOST_REFUSALS} reasons; the others are left out` });
@@ -264,24 +263,30 @@ function whyNot(
   sample: SequenceSample | undefined,
   id: string,
   key: string,
-  expected: { dtype: string; trailingShape: string; seqlens: string },
+  expected: { dtype: DType | null; trailingShape: readonly number[] | null; seqlens: readonly number[] },
 ): string | null {
-  const what = `id ${JSON.stringify(id)}, key ${JSON.stringify(key)}`;
-  if (sample === undefined) return `${what}: the id is not stored here, and the plan sends it from here`;
+  const what = () => `id ${JSON.stringify(id)}, key ${JSON.stringify(key)}`;
+  if (sample === undefined) return `${what()}: the id is not stored here, and the plan sends it from here`;
   if ((sample.data?.[key] ?? null) === null) {
-    return `${what}: there is no data under the key, and the plan sends it from here`;
+    return `${what()}: there is no data under the key, and the plan sends it from here`;
   }
   const found = {
-    dtype: `${sample.dtypes[key]}`,
-    trailingShape: JSON.stringify(sample.trailingShapes[key]),
-    seqlens: JSON.stringify(sample.seqlens[key]![0]),
+    dtype: sample.dtypes[key] ?? null,
+    trailingShape: sample.trailingShapes[key] ?? null,
+    seqlens: sample.seqlens[key]![0]!,
   };
   for (const field of ["dtype", "trailingShape", "seqlens"] as const) {
-    if (found[field] !== expected[field]) {
-      return `${what}: ${field} is ${found[field]} here and ${expected[field]} in the meta`;
+    if (!same(found[field], expected[field])) {
+      return `${what()}: ${field} is ${show(found[field])} here and ${show(expected[field])} in the meta`;
     }
   }
   return null;
+}
+
+/** Whether two names, or two lists of numbers, are the same. */
+function same(a: string | readonly number[] | null, b: string | readonly number[] | null): boolean {
+  if (!Array.isArray(a) || !Array.isArray(b)) return a === b;
+  return a.length === b.length && a.every((value, i) => value === b[i]);
 }
 
 /** Reserves memory for what arrives and for packing, and lays out what arrives. */
