@@ -62,6 +62,13 @@ export { GroupCalls, IssuedGroup } from "./src/comm/group.ts";
 export { Catalogue, type CatalogueKey } from "./src/transfer/catalogue.ts";
 export { type LoweringOptions, lowerPlan } from "./src/transfer/lower.ts";
 export type { GroupBroadcast, Message, Phase, Program } from "./src/transfer/program.ts";
+export {
+  ExportedTensor,
+  exportTensor,
+  type ImportedTensor,
+  importTensor,
+  type TensorExport,
+} from "./src/transfer/tensor_export.ts";
 
 export { DataManager, type DataManagerOptions } from "./src/manager/data_manager.ts";
 export type { RedistribReport, RedistributeOptions } from "./src/manager/transfer.ts";

@@ -36,7 +36,15 @@ export const cudaEventFlags = {
   blockingSync: 0x1,
   /** Keeps no time, which makes recording and asking cheaper. */
   disableTiming: 0x2,
+  /** Can be handed to other processes; goes with disableTiming only. */
+  interprocess: 0x4,
 } as const;
+
+/** Flags of `cudaIpcOpenMemHandle`: the only value there is. */
+export const cudaIpcMemLazyEnablePeerAccess = 0x1;
+
+/** `CUDA_IPC_HANDLE_SIZE`: bytes of a memory or event handle. */
+export const CUDA_IPC_HANDLE_BYTES = 64;
 
 /** Flags of `cudaHostAlloc`. */
 export const cudaHostAllocFlags = {
@@ -157,6 +165,9 @@ export const NCCL_UNIQUE_ID_BYTES = 128;
 
 /** `NCCL_SPLIT_NOCOLOR`: the color of a rank that is to be in none of the new communicators. */
 export const NCCL_SPLIT_NOCOLOR: number = -1;
+
+/** `NCCL_SHRINK_DEFAULT`: the parent has nothing under way. */
+export const NCCL_SHRINK_DEFAULT = 0;
 
 /** `NCCL_SHRINK_ABORT`: first end what the parent has under way, then shrink. */
 export const NCCL_SHRINK_ABORT = 1;

@@ -37,6 +37,10 @@ export interface BuildOptions {
   readonly compilers?: readonly string[];
   /** The folder of the cache. */
   readonly cacheDir?: string;
+  /** The NCCL that it stands in for, 21801 to 23007; 23007 unless given. Functions of later releases are left out. */
+  readonly ncclVersion?: number;
+  /** The CUDA runtime that it stands in for, 11080 to 13000; 13000 unless given. */
+  readonly cudaVersion?: number;
 }
 
 /** A stand-in that is there. */
@@ -72,15 +76,24 @@ export async function buildCpuLibrary(options: BuildOptions = {}): Promise<Built
   }
   const base = options.sources ?? new URL("./cpu/", import.meta.url);
   const sources = await readSources(base, options.files ?? cpuSources);
-  const file = `libseqferry_cpu-${await digest(sources)}.so`;
+  const flags = [...cpuCompilerFlags, ...versionFlags(options)];
+  const file = `libseqferry_cpu-${await digest(sources, flags)}.so`;
   const explicit = options.cacheDir ?? variable("SEQFERRY_CACHE_DIR");
   const folders = explicit === undefined ? userCacheFolders() : [absolute(explicit)];
   for (const folder of folders) {
     if (await exists(`${folder}/${file}`)) return { path: `${folder}/${file}`, compiled: false };
   }
   const folder = await writableFolder(folders, explicit === undefined);
-  await compile(sources, `${folder}/${file}`, options.compilers ?? compilers());
+  await compile(sources, `${folder}/${file}`, options.compilers ?? compilers(), flags);
   return { path: `${folder}/${file}`, compiled: true };
+}
+
+/** What makes it a stand-in for other releases than the newest. */
+function versionFlags({ ncclVersion, cudaVersion }: BuildOptions): string[] {
+  return [
+    ...ncclVersion === undefined ? [] : [`-DSEQFERRY_CPU_NCCL_VERSION=${ncclVersion}`],
+    ...cudaVersion === undefined ? [] : [`-DSEQFERRY_CPU_CUDA_VERSION=${cudaVersion}`],
+  ];
 }
 
 /** One source file. */
@@ -124,8 +137,8 @@ async function readSources(base: URL, files: readonly string[]): Promise<Source[
 }
 
 /** A hash of all that decides what the library is: sources, flags, machine. */
-async function digest(sources: readonly Source[]): Promise<string> {
-  const text = [Deno.build.target, ...cpuCompilerFlags];
+async function digest(sources: readonly Source[], flags: readonly string[]): Promise<string> {
+  const text = [Deno.build.target, ...flags];
   for (const { name, bytes } of sources) text.push(name, await sha256(bytes));
   return (await sha256(new TextEncoder().encode(text.join("\n")))).slice(0, 24);
 }
@@ -174,7 +187,12 @@ function compilers(): string[] {
 }
 
 /** Compiles into a folder of its own, then renames: another process may be building the same library. */
-async function compile(sources: readonly Source[], path: string, compilers: readonly string[]): Promise<void> {
+async function compile(
+  sources: readonly Source[],
+  path: string,
+  compilers: readonly string[],
+  libraryFlags: readonly string[],
+): Promise<void> {
   const tried: string[] = [];
   const work = await Deno.makeTempDir({ dir: path.slice(0, path.lastIndexOf("/")), prefix: "build-" });
   try {
@@ -187,7 +205,7 @@ async function compile(sources: readonly Source[], path: string, compilers: read
         tried.push(`${compiler}: not permitted (needs --allow-run=${program})`);
         continue;
       }
-      const output = await run(program, [...flags, ...cpuCompilerFlags, "-o", "library.so", ...units], work);
+      const output = await run(program, [...flags, ...libraryFlags, "-o", "library.so", ...units], work);
       if (typeof output === "string") {
         tried.push(`${compiler}: ${output}`);
         continue;

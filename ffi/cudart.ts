@@ -10,6 +10,11 @@
  * @module
  */
 
+/** `cudaIpcMemHandle_t` and `cudaIpcEventHandle_t`, 64 bytes that CUDA takes by value; in JavaScript a `Uint8Array(64)`. */
+export const cudaIpcHandleType = {
+  struct: ["u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64"],
+} as const satisfies Deno.NativeType;
+
 /** The calls of libcudart that seqferry uses. */
 export const cudartSymbols = {
   // ---- versions
@@ -383,6 +388,49 @@ export const cudartSymbols = {
       "buffer", // float *ms: milliseconds, to about half a microsecond
       "u64", // cudaEvent_t start
       "u64", // cudaEvent_t end
+    ],
+    result: "i32",
+  },
+
+  // ---- memory and events of other processes on this machine
+
+  // cudaError_t cudaIpcGetMemHandle(cudaIpcMemHandle_t *handle, void *devPtr)
+  cudaIpcGetMemHandle: {
+    parameters: [
+      "buffer", // cudaIpcMemHandle_t *handle: 64 bytes
+      "u64", // void *devPtr: the start of what cudaMalloc gave; memory from pools has no handle
+    ],
+    result: "i32",
+  },
+  // cudaError_t cudaIpcOpenMemHandle(void **devPtr, cudaIpcMemHandle_t handle, unsigned int flags)
+  cudaIpcOpenMemHandle: {
+    parameters: [
+      "buffer", // void **devPtr: the start of the other process's allocation
+      cudaIpcHandleType, // cudaIpcMemHandle_t handle
+      "u32", // unsigned int flags: cudaIpcMemLazyEnablePeerAccess
+    ],
+    result: "i32",
+  },
+  // cudaError_t cudaIpcCloseMemHandle(void *devPtr): synchronizes the device implicitly
+  cudaIpcCloseMemHandle: {
+    parameters: [
+      "u64", // void *devPtr: what cudaIpcOpenMemHandle gave
+    ],
+    result: "i32",
+  },
+  // cudaError_t cudaIpcGetEventHandle(cudaIpcEventHandle_t *handle, cudaEvent_t event)
+  cudaIpcGetEventHandle: {
+    parameters: [
+      "buffer", // cudaIpcEventHandle_t *handle: 64 bytes
+      "u64", // cudaEvent_t event: made with cudaEventInterprocess and cudaEventDisableTiming
+    ],
+    result: "i32",
+  },
+  // cudaError_t cudaIpcOpenEventHandle(cudaEvent_t *event, cudaIpcEventHandle_t handle)
+  cudaIpcOpenEventHandle: {
+    parameters: [
+      "buffer", // cudaEvent_t *event
+      cudaIpcHandleType, // cudaIpcEventHandle_t handle
     ],
     result: "i32",
   },

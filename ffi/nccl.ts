@@ -268,6 +268,119 @@ export const ncclSymbols = {
     ],
     result: "i32",
   },
+  // ncclResult_t ncclReduce(const void *sendbuff, void *recvbuff, size_t count, ncclDataType_t datatype, ncclRedOp_t op, int root,
+  //            ncclComm_t comm, cudaStream_t stream)
+  ncclReduce: {
+    parameters: [
+      "u64", // const void *sendbuff
+      "u64", // void *recvbuff: written on the root alone
+      "usize", // size_t count: elements
+      "i32", // ncclDataType_t datatype
+      "i32", // ncclRedOp_t op
+      "i32", // int root
+      "u64", // ncclComm_t comm
+      "u64", // cudaStream_t stream
+    ],
+    result: "i32",
+  },
+  // ncclResult_t ncclReduceScatter(const void *sendbuff, void *recvbuff, size_t recvcount, ncclDataType_t datatype, ncclRedOp_t op,
+  //            ncclComm_t comm, cudaStream_t stream)
+  ncclReduceScatter: {
+    parameters: [
+      "u64", // const void *sendbuff: recvcount elements for each rank, in the order of ranks
+      "u64", // void *recvbuff
+      "usize", // size_t recvcount: elements of one rank
+      "i32", // ncclDataType_t datatype
+      "i32", // ncclRedOp_t op
+      "u64", // ncclComm_t comm
+      "u64", // cudaStream_t stream
+    ],
+    result: "i32",
+  },
+  // ncclResult_t ncclGather(const void *sendbuff, void *recvbuff, size_t count, ncclDataType_t datatype, int root, ncclComm_t comm,
+  //            cudaStream_t stream)
+  ncclGather: {
+    parameters: [
+      "u64", // const void *sendbuff
+      "u64", // void *recvbuff: on the root, count elements of each rank, in the order of ranks
+      "usize", // size_t count: elements of one rank
+      "i32", // ncclDataType_t datatype
+      "i32", // int root
+      "u64", // ncclComm_t comm
+      "u64", // cudaStream_t stream
+    ],
+    result: "i32",
+    optional: true,
+  },
+  // ncclResult_t ncclScatter(const void *sendbuff, void *recvbuff, size_t count, ncclDataType_t datatype, int root, ncclComm_t comm,
+  //            cudaStream_t stream)
+  ncclScatter: {
+    parameters: [
+      "u64", // const void *sendbuff: on the root, count elements for each rank, in the order of ranks
+      "u64", // void *recvbuff
+      "usize", // size_t count: elements of one rank
+      "i32", // ncclDataType_t datatype
+      "i32", // int root
+      "u64", // ncclComm_t comm
+      "u64", // cudaStream_t stream
+    ],
+    result: "i32",
+    optional: true,
+  },
+  // ncclResult_t ncclAlltoAll(const void *sendbuff, void *recvbuff, size_t count, ncclDataType_t datatype, ncclComm_t comm,
+  //            cudaStream_t stream)
+  ncclAlltoAll: {
+    parameters: [
+      "u64", // const void *sendbuff: count elements for each rank, in the order of ranks
+      "u64", // void *recvbuff: count elements of each rank, in the order of ranks
+      "usize", // size_t count: elements for one rank
+      "i32", // ncclDataType_t datatype
+      "u64", // ncclComm_t comm
+      "u64", // cudaStream_t stream
+    ],
+    result: "i32",
+    optional: true,
+  },
+
+  // ---- memory that NCCL reads and writes without a copy of its own
+
+  // ncclResult_t ncclMemAlloc(void **ptr, size_t size): blocks
+  ncclMemAlloc: {
+    parameters: [
+      "buffer", // void **ptr
+      "usize", // size_t size: bytes
+    ],
+    result: "i32",
+    optional: true,
+  },
+  // ncclResult_t ncclMemFree(void *ptr): blocks
+  ncclMemFree: {
+    parameters: [
+      "u64", // void *ptr
+    ],
+    result: "i32",
+    optional: true,
+  },
+  // ncclResult_t ncclCommRegister(const ncclComm_t comm, void *buff, size_t size, void **handle)
+  ncclCommRegister: {
+    parameters: [
+      "u64", // const ncclComm_t comm
+      "u64", // void *buff
+      "usize", // size_t size: bytes
+      "buffer", // void **handle
+    ],
+    result: "i32",
+    optional: true,
+  },
+  // ncclResult_t ncclCommDeregister(const ncclComm_t comm, void *handle)
+  ncclCommDeregister: {
+    parameters: [
+      "u64", // const ncclComm_t comm
+      "u64", // void *handle
+    ],
+    result: "i32",
+    optional: true,
+  },
 } as const satisfies Deno.ForeignLibraryInterface;
 
 /** libnccl's functions, callable. */

@@ -151,7 +151,7 @@ export class DeviceRuntime implements Runtime {
   /** Frees what {@linkcode allocate} gave, at once or as soon as no group is outstanding. */
   free(address: bigint, byteLength: number): void {
     this.liveBytes -= byteLength;
-    this.#whenNoGroup(() => {
+    this.whenNoGroup(() => {
       this.makeCurrent();
       const code = this.libraries.cudart.symbols.cudaFree(address);
       if (code !== cudaSuccess) throw cudaError(this.libraries, "cudaFree", code);
@@ -169,7 +169,8 @@ export class DeviceRuntime implements Runtime {
     if (this.#closed) throw new ClosedError("the runtime was disposed");
   }
 
-  #whenNoGroup(action: () => void): void {
+  /** Does what synchronizes the device, at once or as soon as no group is outstanding. */
+  whenNoGroup(action: () => void): void {
     if (this.#groupsOutstanding > 0) this.#deferred.push(action);
     else action();
   }

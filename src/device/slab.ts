@@ -102,14 +102,17 @@ export class Slab {
   readonly byteLength: number;
   readonly #regions = new Set<Region>();
   #liveBytes = 0;
+  readonly #giveBack: () => void;
   #sealed = false;
   #freed = false;
 
-  /** Allocates the memory. Throws a {@linkcode CudaError} when there is not enough. */
-  constructor(runtime: DeviceRuntime, byteLength: number) {
+  /** Allocates the memory, unless it is there already. Throws a {@linkcode CudaError} when there is not enough. */
+  constructor(runtime: DeviceRuntime, byteLength: number, memory?: { address: bigint; giveBack: () => void }) {
     this.runtime = runtime;
     this.byteLength = byteLength;
-    this.address = runtime.allocate(byteLength);
+    const address = memory?.address ?? runtime.allocate(byteLength);
+    this.address = address;
+    this.#giveBack = memory?.giveBack ?? (() => runtime.free(address, byteLength));
   }
 
   /** Bytes of the regions that are still in use, each rounded up to the alignment. */
@@ -161,7 +164,7 @@ export class Slab {
   #freeIfUnused(): void {
     if (!this.#sealed || this.#freed || this.#regions.size > 0) return;
     this.#freed = true;
-    this.runtime.free(this.address, this.byteLength);
+    this.#giveBack();
   }
 }
 

@@ -5,6 +5,7 @@
  */
 
 import {
+  CUDA_IPC_HANDLE_BYTES,
   cudaErrorNotReady,
   cudaEventFlags,
   cudaMemcpyKind,
@@ -12,6 +13,7 @@ import {
   cudaSuccess,
 } from "../../ffi/constants.ts";
 import { cudaError } from "../../ffi/status.ts";
+import { SeqferryError } from "../errors.ts";
 import { type Deadline, pollUntil } from "../wait.ts";
 import type { DeviceRuntime } from "./runtime.ts";
 
@@ -116,14 +118,40 @@ export class Event implements Disposable {
   handle: bigint;
   readonly #runtime: DeviceRuntime;
 
-  /** Creates an event, complete until first recorded. */
-  constructor(runtime: DeviceRuntime) {
+  /**
+   * Creates an event, complete until first recorded.
+   *
+   * @param runtime Whose device it is for.
+   * @param kind "interprocess" for one that other processes on this machine can open.
+   */
+  constructor(runtime: DeviceRuntime, kind?: "interprocess");
+  /** Opens another process's event by the 64 bytes of its {@linkcode ipcHandle}. */
+  constructor(runtime: DeviceRuntime, handle: Uint8Array);
+  constructor(runtime: DeviceRuntime, kind?: "interprocess" | Uint8Array) {
     this.#runtime = runtime;
     runtime.makeCurrent();
+    const { symbols } = runtime.libraries.cudart;
     const out = new BigUint64Array(1);
-    const code = runtime.libraries.cudart.symbols.cudaEventCreateWithFlags(out, cudaEventFlags.disableTiming);
-    if (code !== cudaSuccess) throw cudaError(runtime.libraries, "cudaEventCreateWithFlags", code);
+    if (kind instanceof Uint8Array) {
+      if (kind.byteLength !== CUDA_IPC_HANDLE_BYTES) {
+        throw new SeqferryError(`an event's handle has ${CUDA_IPC_HANDLE_BYTES} bytes, not ${kind.byteLength}`);
+      }
+      const code = symbols.cudaIpcOpenEventHandle(out, new Uint8Array(kind));
+      if (code !== cudaSuccess) throw cudaError(runtime.libraries, "cudaIpcOpenEventHandle", code);
+    } else {
+      const flags = cudaEventFlags.disableTiming | (kind === undefined ? 0 : cudaEventFlags.interprocess);
+      const code = symbols.cudaEventCreateWithFlags(out, flags);
+      if (code !== cudaSuccess) throw cudaError(runtime.libraries, "cudaEventCreateWithFlags", code);
+    }
     this.handle = out[0]!;
+  }
+
+  /** The 64 bytes by which another process opens an interprocess event. */
+  ipcHandle(): Uint8Array {
+    const handle = new Uint8Array(CUDA_IPC_HANDLE_BYTES);
+    const code = this.#runtime.libraries.cudart.symbols.cudaIpcGetEventHandle(handle, this.handle);
+    if (code !== cudaSuccess) throw cudaError(this.#runtime.libraries, "cudaIpcGetEventHandle", code);
+    return handle;
   }
 
   /** Marks the present end of a stream. */
