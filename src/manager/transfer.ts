@@ -511,7 +511,7 @@ async function failed(
   error: unknown,
   { phase, outcome, peers, transferId, stage }: Progress,
 ): Promise<unknown> {
-  const { communicator, exchange } = context;
+  const { communicator } = context;
   const where = stage === "phase" ? `phase ${phase}` : `the ${stage}`;
   context.flight.record({
     transfer: stage === "agreement" ? context.sequence + 1 : context.sequence,
@@ -520,13 +520,8 @@ async function failed(
     event: "failed",
     error: error instanceof Error ? error.message : String(error),
   });
-  const lost = isRemoteError(error) ? communicator.lostPeer() : null;
-  let outstanding: readonly number[] = [];
-  if (error instanceof WaitEndedError) {
-    outstanding = peers === null
-      ? await exchange.missing(new Deadline({ timeoutMs: 1000 })).catch(() => communicator.awaitedPeers())
-      : communicator.awaitedPeers(peers);
-  }
+  const lost = isRemoteError(error) ? lostPeer(context) : null;
+  const outstanding = error instanceof WaitEndedError ? await awaitedPeers(context, peers) : [];
   communicator.abort();
   await communicator.ended();
   if (outcome === "unknown" && reserved !== null) {
@@ -551,6 +546,34 @@ async function failed(
     );
   }
   return error;
+}
+
+/** The rank that is gone, as far as any communicator tells. */
+function lostPeer({ communicator, replicaGroups }: TransferContext): number | null {
+  const lost = communicator.lostPeer();
+  if (lost !== null) return lost;
+  for (const { members, communicator: replicas } of replicaGroups) {
+    const member = replicas?.lostPeer() ?? null;
+    if (member !== null) return members[member]!;
+  }
+  return null;
+}
+
+/** Who has not done their part of what is under way, sorted: an agreement where `peers` is null, else a phase with them. */
+async function awaitedPeers(
+  { communicator, exchange, replicaGroups }: TransferContext,
+  peers: readonly number[] | null,
+): Promise<number[]> {
+  if (peers === null) {
+    const missing = await exchange.missing(new Deadline({ timeoutMs: 1000 })).catch(() => []);
+    // Where all words have come, a peer may still owe its having read this rank's.
+    return missing.length > 0 ? missing : communicator.awaitedPeers();
+  }
+  const awaited = new Set(communicator.awaitedPeers(peers));
+  for (const { members, communicator: replicas } of replicaGroups) {
+    for (const member of replicas?.awaitedPeers([]) ?? []) awaited.add(members[member]!);
+  }
+  return [...awaited].sort((a, b) => a - b);
 }
 
 function discard(reserved: Reserved | null): void {
