@@ -44,7 +44,7 @@ export const cudaEventFlags = {
 export const cudaIpcMemLazyEnablePeerAccess = 0x1;
 
 /** `CUDA_IPC_HANDLE_SIZE`: bytes of a memory or event handle. */
-export const CUDA_IPC_HANDLE_BYTES = 64;
+export const CUDA_IPC_HANDLE_SIZE = 64;
 
 /** Flags of `cudaHostAlloc`. */
 export const cudaHostAllocFlags = {

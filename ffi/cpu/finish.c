@@ -93,6 +93,7 @@ ncclResult_t ncclCommFinalize(ncclComm_t handle) {
     return nccl_violation("ncclCommFinalize was called between ncclGroupStart and ncclGroupEnd: the group was left open");
   }
   ncclResult_t result = ncclSuccess;
+  if (handle == NULL) return ncclSuccess;
   engine_lock();
   struct communicator *communicator = communicator_usable(handle, "ncclCommFinalize", &result);
   if (communicator != NULL) {

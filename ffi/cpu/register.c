@@ -57,11 +57,12 @@ ncclResult_t ncclCommRegister(const ncclComm_t comm, void *address, size_t size,
 
 ncclResult_t ncclCommDeregister(const ncclComm_t comm, void *handle) {
   ENTER(ncclCommDeregister);
-  if (handle == NULL) return ncclSuccess;
   ncclResult_t result = ncclSuccess;
   engine_lock();
   struct registration *registration = handle_find(HANDLE_REGISTRATION, handle);
-  if (registration == NULL) {
+  if (communicator_find(comm) == NULL) {
+    result = no_communicator("ncclCommDeregister", comm);
+  } else if (registration == NULL) {
     result = nccl_fail(ncclInvalidArgument, "ncclCommDeregister was given %p, which is no registration, or one that was ended", handle);
   } else if (registration->communicator != comm) {
     result = nccl_fail(ncclInvalidArgument, "ncclCommDeregister was given a registration of another communicator");

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { CUDA_IPC_HANDLE_BYTES, cudaIpcMemLazyEnablePeerAccess, cudaSuccess } from "../../ffi/constants.ts";
+import { CUDA_IPC_HANDLE_SIZE, cudaIpcMemLazyEnablePeerAccess, cudaSuccess } from "../../ffi/constants.ts";
 import { cudaError } from "../../ffi/status.ts";
 import type { DeviceRuntime } from "./runtime.ts";
 
@@ -12,7 +12,7 @@ import type { DeviceRuntime } from "./runtime.ts";
 export function memoryHandle(runtime: DeviceRuntime, address: bigint): Uint8Array {
   const { libraries } = runtime;
   runtime.makeCurrent();
-  const handle = new Uint8Array(CUDA_IPC_HANDLE_BYTES);
+  const handle = new Uint8Array(CUDA_IPC_HANDLE_SIZE);
   const code = libraries.cudart.symbols.cudaIpcGetMemHandle(handle, address);
   if (code !== cudaSuccess) throw cudaError(libraries, "cudaIpcGetMemHandle", code);
   return handle;

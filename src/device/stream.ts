@@ -5,7 +5,7 @@
  */
 
 import {
-  CUDA_IPC_HANDLE_BYTES,
+  CUDA_IPC_HANDLE_SIZE,
   cudaErrorNotReady,
   cudaEventFlags,
   cudaMemcpyKind,
@@ -133,8 +133,8 @@ export class Event implements Disposable {
     const { symbols } = runtime.libraries.cudart;
     const out = new BigUint64Array(1);
     if (kind instanceof Uint8Array) {
-      if (kind.byteLength !== CUDA_IPC_HANDLE_BYTES) {
-        throw new SeqferryError(`an event's handle has ${CUDA_IPC_HANDLE_BYTES} bytes, not ${kind.byteLength}`);
+      if (kind.byteLength !== CUDA_IPC_HANDLE_SIZE) {
+        throw new SeqferryError(`an event's handle has ${CUDA_IPC_HANDLE_SIZE} bytes, not ${kind.byteLength}`);
       }
       const code = symbols.cudaIpcOpenEventHandle(out, new Uint8Array(kind));
       if (code !== cudaSuccess) throw cudaError(runtime.libraries, "cudaIpcOpenEventHandle", code);
@@ -148,7 +148,7 @@ export class Event implements Disposable {
 
   /** The 64 bytes by which another process opens an interprocess event. */
   ipcHandle(): Uint8Array {
-    const handle = new Uint8Array(CUDA_IPC_HANDLE_BYTES);
+    const handle = new Uint8Array(CUDA_IPC_HANDLE_SIZE);
     const code = this.#runtime.libraries.cudart.symbols.cudaIpcGetEventHandle(handle, this.handle);
     if (code !== cudaSuccess) throw cudaError(this.#runtime.libraries, "cudaIpcGetEventHandle", code);
     return handle;

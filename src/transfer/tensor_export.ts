@@ -8,7 +8,7 @@
  * @module
  */
 
-import { CUDA_IPC_HANDLE_BYTES } from "../../ffi/constants.ts";
+import { CUDA_IPC_HANDLE_SIZE } from "../../ffi/constants.ts";
 import { closeMemory, memoryHandle, openMemory, pciBusId } from "../device/ipc.ts";
 import { deviceRuntime, type Runtime } from "../device/runtime.ts";
 import { Slab } from "../device/slab.ts";
@@ -183,8 +183,8 @@ function handleBytes(field: string, text: unknown): Uint8Array {
   } catch {
     // Told below.
   }
-  if (bytes?.byteLength === CUDA_IPC_HANDLE_BYTES) return bytes;
+  if (bytes?.byteLength === CUDA_IPC_HANDLE_SIZE) return bytes;
   throw new SeqferryError(
-    `${field} of an exported tensor is ${CUDA_IPC_HANDLE_BYTES} bytes in base64, not ${JSON.stringify(text)}`,
+    `${field} of an exported tensor is ${CUDA_IPC_HANDLE_SIZE} bytes in base64, not ${JSON.stringify(text)}`,
   );
 }

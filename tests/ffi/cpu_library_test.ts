@@ -8,7 +8,9 @@ const files = ["answer.c", "answer.h"];
 const answer = (value: string) => `#include "answer.h"\nint answer(void) { return ${value}; }\n`;
 
 /** Sources of a tiny library and an empty cache, in a folder that goes when the test ends. */
-async function withSources(fn: (options: Required<Pick<BuildOptions, "sources" | "files" | "cacheDir">>, folder: string) => Promise<void>) {
+async function withSources(
+  fn: (options: Required<Pick<BuildOptions, "sources" | "files" | "cacheDir">>, folder: string) => Promise<void>,
+) {
   const folder = await Deno.makeTempDir();
   try {
     await Deno.mkdir(`${folder}/cpu`);

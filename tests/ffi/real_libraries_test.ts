@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertNotEquals, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertNotEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { CAPABILITIES, capabilities, OLDEST_CUDART, OLDEST_NCCL } from "../../ffi/capabilities.ts";
 import type { CapabilityRow } from "../../ffi/capabilities.ts";
 import { NCCL_UNIQUE_ID_BYTES } from "../../ffi/constants.ts";
@@ -7,7 +7,9 @@ import { ncclSymbols } from "../../ffi/nccl.ts";
 import { openLibraries } from "../../ffi/open.ts";
 import type { Libraries } from "../../ffi/open.ts";
 import { cudaError, ncclError } from "../../ffi/status.ts";
-import { LibraryNotFoundError } from "../../src/errors.ts";
+import { encodeNcclConfig } from "../../ffi/structs.ts";
+import { openRuntime } from "../../src/device/runtime.ts";
+import { CudaError, LibraryNotFoundError } from "../../src/errors.ts";
 
 /** NVIDIA's own libraries, which work this far without a GPU; null where they are not installed. */
 const real: Libraries | null = await openLibraries({ backend: "cuda" }).catch((error) => {
@@ -15,13 +17,13 @@ const real: Libraries | null = await openLibraries({ backend: "cuda" }).catch((e
   throw error;
 });
 
-function test(name: string, fn: (libraries: Libraries) => void): void {
+function test(name: string, fn: (libraries: Libraries) => void | Promise<void>): void {
   Deno.test({
     name: `NVIDIA's libraries: ${name}${real === null ? " (ignored: not installed)" : ""}`,
     ignore: real === null,
-    fn() {
+    async fn() {
       assert(real !== null);
-      fn(real);
+      await fn(real);
     },
   });
 }
@@ -70,6 +72,75 @@ test("a refused call becomes an error with NCCL's own words", (libraries) => {
 
 test("a code that this code's table lacks gets its name from libcudart", (libraries) => {
   assertEquals(cudaError(libraries, "cudaFree", 218).codeName, "cudaErrorInvalidPtx");
+});
+
+test("the meanings of NCCL's results come from the library, each another", ({ nccl }) => {
+  const texts = Array.from(
+    { length: 9 },
+    (_, code) => Deno.UnsafePointerView.getCString(nccl.symbols.ncclGetErrorString(code)!),
+  );
+  assertEquals(new Set(texts.slice(0, nccl.version >= 23003 ? 9 : 8)).size, nccl.version >= 23003 ? 9 : 8);
+});
+
+test("an empty group opens and closes, and one that was not opened does not close", (libraries) => {
+  const { ncclGroupStart, ncclGroupEnd } = libraries.nccl.symbols;
+  assertEquals([ncclGroupStart(), ncclGroupStart(), ncclGroupEnd(), ncclGroupEnd()], [0, 0, 0, 0]);
+  const error = ncclError(libraries, "ncclGroupEnd", ncclGroupEnd());
+  assertEquals(error.codeName, "ncclInvalidUsage");
+});
+
+test("calls on no communicator are refused, and ending none is no error", async (libraries) => {
+  const { symbols } = libraries.nccl;
+  assertEquals([await symbols.ncclCommAbort(0n), await symbols.ncclCommDestroy(0n)], [0, 0]);
+  assertEquals(symbols.ncclCommFinalize(0n), 0);
+  assertEquals(symbols.ncclSend(0n, 1n, 1, 0, 0n, 0n), 4);
+  assertEquals(symbols.ncclReduce(0n, 0n, 1n, 1, 0, 0, 0n, 0n), 4);
+  assertEquals(symbols.ncclReduceScatter(0n, 0n, 1n, 1, 0, 0n, 0n), 4);
+  for (const call of [symbols.ncclGather, symbols.ncclScatter]) {
+    if (call !== null) assertEquals(call(0n, 0n, 1n, 1, 0, 0n, 0n), 4);
+  }
+  if (symbols.ncclAlltoAll !== null) assertEquals(symbols.ncclAlltoAll(0n, 0n, 1n, 1, 0n, 0n), 4);
+  if (symbols.ncclCommRegister !== null) {
+    assertEquals(symbols.ncclCommRegister(0n, 0n, 1n, new BigUint64Array(1)), 4);
+  }
+});
+
+/** What libcudart answers to who asks for devices: 0 where there is one. */
+const deviceCode = real?.cudart.symbols.cudaGetDeviceCount(new Int32Array(1)) ?? 0;
+const driverless = real !== null && deviceCode !== 0;
+
+Deno.test({
+  name: `NVIDIA's libraries: without a driver every call fails with a typed error${
+    driverless ? "" : real === null ? " (ignored: not installed)" : " (ignored: there is a driver)"
+  }`,
+  ignore: !driverless,
+  async fn() {
+    assert(real !== null);
+    const { cudart, nccl } = real;
+    const handle = new Uint8Array(64);
+    const out = new BigUint64Array(1);
+    const codes = {
+      cudaSetDevice: cudart.symbols.cudaSetDevice(0),
+      cudaMalloc: cudart.symbols.cudaMalloc(out, 16n),
+      cudaIpcGetMemHandle: cudart.symbols.cudaIpcGetMemHandle(handle, 0n),
+      cudaIpcOpenMemHandle: cudart.symbols.cudaIpcOpenMemHandle(out, handle, 1),
+      cudaIpcCloseMemHandle: cudart.symbols.cudaIpcCloseMemHandle(0n),
+    };
+    for (const [call, code] of Object.entries(codes)) {
+      const error = cudaError(real, call, code);
+      assert(["cudaErrorInsufficientDriver", "cudaErrorNoDevice"].includes(error.codeName), error.message);
+      assertEquals(error.call, call);
+    }
+    // NCCL asks CUDA first, and comes to the config, the rank and the number of ranks only after that.
+    const id = new Uint8Array(NCCL_UNIQUE_ID_BYTES);
+    assertEquals(nccl.symbols.ncclGetUniqueId(id), 0);
+    const config = encodeNcclConfig({ version: nccl.version, blocking: false, maxCTAs: 4 });
+    const code = nccl.symbols.ncclCommInitRankConfig(out, 1, id, 0, config);
+    const error = ncclError(real, "ncclCommInitRankConfig", code);
+    assertEquals([error.codeName, out[0]], ["ncclUnhandledCudaError", 0n]);
+    assertStringIncludes(error.lastError, "Cuda failure");
+    await assertRejects(() => openRuntime({ backend: "cuda" }), CudaError);
+  },
 });
 
 test("the names in the table of codes are libcudart's", (libraries) => {

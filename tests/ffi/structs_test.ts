@@ -1,5 +1,4 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { libcudart, libnccl, search } from "../../ffi/find.ts";
 import {
   encodeMemcpyAttributes,
   encodeNcclConfig,
@@ -8,41 +7,7 @@ import {
   NCCL_CONFIG_BYTES,
   ncclConfigOffsets,
 } from "../../ffi/structs.ts";
-
-/** The folder beside an installed library's that has a header; undefined where none is installed. */
-function includeFolder(spec: typeof libnccl, header: string): string | undefined {
-  for (const { path } of search(spec).candidates) {
-    if (!path.startsWith("/")) continue;
-    const folder = `${path.slice(0, path.lastIndexOf("/"))}/../include`;
-    try {
-      Deno.statSync(`${folder}/${header}`);
-      return folder;
-    } catch {
-      // Only the library is installed there.
-    }
-  }
-  return undefined;
-}
-
-const cuda = includeFolder(libcudart, "cuda_runtime.h");
-const hasBatches = cuda !== undefined &&
-  Deno.readTextFileSync(`${cuda}/driver_types.h`).includes("cudaMemcpyAttributes {");
-const nccl = includeFolder(libnccl, "nccl.h");
-
-/** Compiles and runs C that prints one number a line. */
-async function printed(source: string, flags: readonly string[] = []): Promise<number[]> {
-  const folder = await Deno.makeTempDir();
-  try {
-    await Deno.writeTextFile(`${folder}/print.c`, source);
-    const args = ["-w", ...flags, "print.c", "-o", "print"];
-    const compiled = await new Deno.Command("cc", { args, cwd: folder, stderr: "piped" }).output();
-    if (!compiled.success) throw new Error(new TextDecoder().decode(compiled.stderr));
-    const { stdout } = await new Deno.Command(`${folder}/print`).output();
-    return new TextDecoder().decode(stdout).trim().split("\n").map(Number);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-}
+import { cudaInclude as cuda, hasBatches, ncclInclude as nccl, printed } from "./headers.ts";
 
 function layoutSource(head: string, type: string, fields: readonly string[]): string {
   const offsets = fields.map((field) => `printf("%zu\\n", offsetof(${type}, ${field}));`).join("\n");
