@@ -22,19 +22,29 @@ function includeFolder(spec: typeof libnccl, header: string): string | undefined
 }
 
 /** Where `cuda_runtime.h` is, with all that it includes; undefined where it is not. */
-export const cudaInclude: string | undefined = await compiles(includeFolder(libcudart, "cuda_runtime.h"));
+export const cudaInclude: string | undefined = await withAllIncludes(
+  includeFolder(libcudart, "cuda_runtime.h"),
+  "cuda_runtime.h",
+);
 
-/** Where `nccl.h` is; undefined where it is not. */
-export const ncclInclude: string | undefined = includeFolder(libnccl, "nccl.h");
+/** Where `nccl.h` is, and the CUDA headers that it includes; undefined where they are not. */
+export const ncclInclude: string | undefined = cudaInclude === undefined
+  ? undefined
+  : await withAllIncludes(includeFolder(libnccl, "nccl.h"), "nccl.h", cudaInclude);
 
 /** Whether the CUDA headers know copies in batches (12.8 on). */
 export const hasBatches: boolean = cudaInclude !== undefined &&
   Deno.readTextFileSync(`${cudaInclude}/driver_types.h`).includes("cudaMemcpyAttributes {");
 
-/** The header's folder, if what it includes is there too: NVIDIA's wheels keep that in another wheel. */
-async function compiles(folder: string | undefined): Promise<string | undefined> {
+/** The header's folder, if what it includes is there too: NVIDIA's wheels keep that in other wheels. */
+async function withAllIncludes(
+  folder: string | undefined,
+  header: string,
+  ...others: string[]
+): Promise<string | undefined> {
   if (folder === undefined) return undefined;
-  const args = ["-w", "-fsyntax-only", "-x", "c", `-I${folder}`, `${folder}/cuda_runtime.h`];
+  const includes = [folder, ...others].map((one) => `-I${one}`);
+  const args = ["-w", "-fsyntax-only", "-x", "c", ...includes, `${folder}/${header}`];
   const { success } = await new Deno.Command("cc", { args, stderr: "null" }).output();
   return success ? folder : undefined;
 }
