@@ -9,13 +9,19 @@ import {
   cudaErrorNotReady,
   cudaEventFlags,
   cudaMemcpyKind,
+  cudaMemcpySrcAccessOrder,
   cudaStreamFlags,
   cudaSuccess,
 } from "../../ffi/constants.ts";
 import { cudaError } from "../../ffi/status.ts";
+import { encodeMemcpyAttributes } from "../../ffi/structs.ts";
 import { SeqferryError } from "../errors.ts";
 import { type Deadline, pollUntil } from "../wait.ts";
 import type { DeviceRuntime } from "./runtime.ts";
+
+/** The sources of a batch are read when the stream gets there, and that holds from its first copy on. */
+const IN_STREAM_ORDER = encodeMemcpyAttributes({ srcAccessOrder: cudaMemcpySrcAccessOrder.stream });
+const FROM_THE_FIRST = new BigUint64Array([0n]);
 
 /** A queue of work on a device. */
 export class Stream implements Disposable {
@@ -63,6 +69,38 @@ export class Stream implements Disposable {
       this.handle,
     );
     if (code !== cudaSuccess) throw cudaError(libraries, "cudaMemcpyAsync", code);
+  }
+
+  /** Makes many copies within the device, in any order: `bytes[i]` bytes from `from[i]` to `to[i]`. One call where the library has one for it (12.8 on). */
+  copyBatch(
+    to: BigUint64Array<ArrayBuffer>,
+    from: BigUint64Array<ArrayBuffer>,
+    bytes: BigUint64Array<ArrayBuffer>,
+  ): void {
+    const { libraries } = this.#runtime;
+    const { symbols, version } = libraries.cudart;
+    const count = BigInt(to.length);
+    let code: number;
+    if (version >= 13000 && symbols.cudaMemcpyBatchAsync !== null) {
+      code = symbols.cudaMemcpyBatchAsync(to, from, bytes, count, IN_STREAM_ORDER, FROM_THE_FIRST, 1n, this.handle);
+    } else if (version >= 12080 && symbols.cudaMemcpyBatchAsync12 !== null) {
+      const failed = new BigUint64Array(1);
+      code = symbols.cudaMemcpyBatchAsync12(
+        to,
+        from,
+        bytes,
+        count,
+        IN_STREAM_ORDER,
+        FROM_THE_FIRST,
+        1n,
+        failed,
+        this.handle,
+      );
+    } else {
+      for (let i = 0; i < to.length; i++) this.copy(to[i]!, from[i]!, Number(bytes[i]));
+      return;
+    }
+    if (code !== cudaSuccess) throw cudaError(libraries, "cudaMemcpyBatchAsync", code);
   }
 
   /**

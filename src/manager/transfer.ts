@@ -34,7 +34,7 @@ import { DeviceTensor } from "../transfer/device_tensor.ts";
 import { lowerPlan } from "../transfer/lower.ts";
 import type { Phase, Program } from "../transfer/program.ts";
 import { referenceBytes } from "../transfer/reference_bytes.ts";
-import { peersOf, type ReplicaGroup, runProgram, runsOf } from "../transfer/run.ts";
+import { packingBytes, peersOf, type ReplicaGroup, runProgram } from "../transfer/run.ts";
 import { Deadline, WaitEndedError, type WaitOptions } from "../wait.ts";
 import { canonicalText, digestOf } from "./digest.ts";
 import { releaseTensors, type Storage } from "./storage.ts";
@@ -320,12 +320,8 @@ function reserve(context: TransferContext, meta: SequenceSample, catalogue: Cata
       slab.seal();
     }
     const regionOf = (item: number) => regions.get(item)!;
-    const packs = program.phases.some(({ sends, broadcasts }) =>
-      [...sends, ...broadcasts.filter(({ root }) => root === rank)].some(({ items }) =>
-        runsOf(items, regionOf).length > 1
-      )
-    );
-    if (packs) staging = pool.allocate(program.stagingBytes);
+    const bytes = packingBytes(program, catalogue, communicator.worldSize, regionOf);
+    if (bytes > 0) staging = pool.allocate(bytes);
     return { catalogue, program, regions, staging, incoming: incomingSamples(meta, catalogue, program, regions) };
   } catch (error) {
     staging?.seal();
@@ -456,6 +452,7 @@ async function move(
   await runProgram(program, {
     communicator,
     replicaGroups,
+    catalogue: reserved.catalogue,
     regionOf: (item) => regions.get(item)!,
     staging: staging?.address ?? 0n,
     deadline,

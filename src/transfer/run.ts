@@ -6,8 +6,10 @@
 
 import type { Communicator } from "../comm/communicator.ts";
 import { type IssuedGroup, MAX_GROUP_OPERATIONS } from "../comm/group.ts";
-import type { Region, Slab } from "../device/slab.ts";
+import { aligned, type Region, type Slab } from "../device/slab.ts";
 import { type Deadline, pollUntil } from "../wait.ts";
+import type { Catalogue } from "./catalogue.ts";
+import { partsOf } from "./parts.ts";
 import type { Message, Phase, Program } from "./program.ts";
 
 /** A replica group's communicator, as this rank has it. */
@@ -24,9 +26,11 @@ export interface RunContext {
   readonly communicator: Communicator;
   /** In the order that the program was lowered with. */
   readonly replicaGroups: readonly ReplicaGroup[];
+  /** The items. */
+  readonly catalogue: Catalogue;
   /** Where an item that this rank sends or receives lies. */
   regionOf(item: number): Region;
-  /** `program.stagingBytes` bytes for packing; 0 where there are none. */
+  /** As much memory for packing as {@linkcode packingBytes} tells; 0 where that is none. */
   readonly staging: bigint;
   /** The deadline and signal of the transfer. */
   readonly deadline: Deadline;
@@ -52,32 +56,49 @@ export async function runProgram(program: Program, context: RunContext): Promise
 }
 
 async function issuePhase(phase: Phase, number: number, context: RunContext): Promise<IssuedGroup[]> {
-  const { communicator, replicaGroups, deadline, regionOf } = context;
+  const { communicator, replicaGroups, deadline, regionOf, catalogue } = context;
   const { rank, worldSize } = communicator;
   const packer = new Packer(context);
   const groups: IssuedGroup[] = [];
-  const from = phase.sends.map(({ items }) => packer.contiguous(items));
-  // Received items of one message lie one after another.
-  const into = phase.receives.map(({ items }) => regionOf(items[0]!).address);
+  const sends = phase.sends.map(({ peer, items }): Transmission => ({
+    peer,
+    distance: (peer - rank + worldSize) % worldSize,
+    operations: partsOf(items, catalogue.bytes, worldSize).map(({ start, end, bytes }) => ({
+      address: packer.contiguous(items.subarray(start, end)),
+      bytes,
+    })),
+  }));
+  const receives = phase.receives.map(({ peer, items }): Transmission => ({
+    peer,
+    distance: (rank - peer + worldSize) % worldSize,
+    // Received items of one message lie one after another.
+    operations: partsOf(items, catalogue.bytes, worldSize).map(({ start, bytes }) => ({
+      address: regionOf(items[start]!).address,
+      bytes,
+    })),
+  }));
+  packer.flush();
   // Both ends of a message have it at the same distance, so that groups cut by distance fit together on all ranks.
   const perGroup = MAX_GROUP_OPERATIONS / 2;
   for (let nearest = 0; nearest < worldSize; nearest += perGroup) {
-    const within = (distance: number) => distance >= nearest && distance < nearest + perGroup;
-    const sends = phase.sends.map((message, i) => ({ message, address: from[i]! }))
-      .filter(({ message }) => within((message.peer - rank + worldSize) % worldSize));
-    const receives = phase.receives.map((message, i) => ({ message, address: into[i]! }))
-      .filter(({ message }) => within((rank - message.peer + worldSize) % worldSize));
-    if (sends.length + receives.length === 0) continue;
+    const within = ({ distance }: Transmission) => distance >= nearest && distance < nearest + perGroup;
+    const [out, into] = [sends.filter(within), receives.filter(within)];
+    if (out.length + into.length === 0) continue;
     groups.push(
       await communicator.group(`phase ${number}`, (calls) => {
-        for (const { message, address } of receives) calls.receive(address, message.bytes, message.peer);
-        for (const { message, address } of sends) calls.send(address, message.bytes, message.peer);
+        for (const { peer, operations } of into) {
+          for (const { address, bytes } of operations) calls.receive(address, bytes, peer);
+        }
+        for (const { peer, operations } of out) {
+          for (const { address, bytes } of operations) calls.send(address, bytes, peer);
+        }
       }, deadline),
     );
   }
   for (const { group, root, items, bytes } of phase.broadcasts) {
     const { members, communicator: replicas } = replicaGroups[group]!;
     const address = root === rank ? packer.contiguous(items) : regionOf(items[0]!).address;
+    packer.flush();
     groups.push(
       await replicas!.group(
         `phase ${number}`,
@@ -87,6 +108,36 @@ async function issuePhase(phase: Phase, number: number, context: RunContext): Pr
     );
   }
   return groups;
+}
+
+/** One message's operations. */
+interface Transmission {
+  readonly peer: number;
+  /** From sender to receiver, upwards and around. */
+  readonly distance: number;
+  readonly operations: readonly { readonly address: bigint; readonly bytes: number }[];
+}
+
+/** How much memory the packing of a program takes: the most of all phases, in bytes; 0 where everything leaves from where it lies. */
+export function packingBytes(
+  program: Program,
+  catalogue: Catalogue,
+  worldSize: number,
+  regionOf: (item: number) => Region,
+): number {
+  let most = 0;
+  for (const { sends, broadcasts } of program.phases) {
+    let bytes = 0;
+    const count = (items: Uint32Array) => {
+      if (runsOf(items, regionOf).length > 1) bytes += aligned(catalogue.totalBytes(items));
+    };
+    for (const { items } of sends) {
+      for (const { start, end } of partsOf(items, catalogue.bytes, worldSize)) count(items.subarray(start, end));
+    }
+    for (const { root, items } of broadcasts) if (root === program.rank) count(items);
+    most = Math.max(most, bytes);
+  }
+  return most;
 }
 
 /** The ranks that a phase's operations of this rank involve, sorted. */
@@ -124,22 +175,43 @@ export function runsOf(items: Iterable<number>, regionOf: (item: number) => Regi
 /** Brings the bytes of messages together where they are not already. */
 class Packer {
   readonly #context: RunContext;
+  readonly #copies: Run[] = [];
+  /** By copy its place in the staging memory. */
+  readonly #targets: number[] = [];
   #used = 0;
+  #copied = 0;
 
   constructor(context: RunContext) {
     this.#context = context;
   }
 
-  /** The address at which the items lie one after another: where they are, or packed in the staging memory. */
+  /** The address at which the items lie one after another: where they are, or, after {@linkcode flush}, packed in the staging memory. */
   contiguous(items: Uint32Array): bigint {
-    const { communicator, regionOf, staging } = this.#context;
-    const runs = runsOf(items, regionOf);
+    const runs = runsOf(items, this.#context.regionOf);
     if (runs.length === 1) return runs[0]!.address;
-    const start = staging + BigInt(this.#used);
-    for (const { address, byteLength } of runs) {
-      communicator.stream.copy(staging + BigInt(this.#used), address, byteLength);
-      this.#used += byteLength;
+    const start = this.#context.staging + BigInt(this.#used);
+    let end = this.#used;
+    for (const run of runs) {
+      this.#copies.push(run);
+      this.#targets.push(end);
+      end += run.byteLength;
     }
+    this.#used = aligned(end);
     return start;
+  }
+
+  /** Enqueues the copies. */
+  flush(): void {
+    const count = this.#copies.length - this.#copied;
+    if (count === 0) return;
+    const batch = { to: new BigUint64Array(count), from: new BigUint64Array(count), bytes: new BigUint64Array(count) };
+    for (let i = 0; i < count; i++) {
+      const { address, byteLength } = this.#copies[this.#copied + i]!;
+      batch.to[i] = this.#context.staging + BigInt(this.#targets[this.#copied + i]!);
+      batch.from[i] = address;
+      batch.bytes[i] = BigInt(byteLength);
+    }
+    this.#copied += count;
+    this.#context.communicator.stream.copyBatch(batch.to, batch.from, batch.bytes);
   }
 }
