@@ -293,9 +293,11 @@ export class Communicator implements AsyncDisposable {
     if (this.#state !== "open") throw new ClosedError(`the communicator of rank ${this.rank} is ${this.#state}`);
   }
 
+  /** Throws when this communicator has failed, or the one it was split from: whom it waits for may itself wait for a rank that is gone. */
   #check(what: string): void {
     this.#mustBeOpen();
     this.#inProgress(what);
+    this.#parent?.#check(what);
   }
 
   /** Asks for the asynchronous state; throws when it is an error. */
