@@ -297,7 +297,7 @@ export class Communicator implements AsyncDisposable {
   #check(what: string): void {
     this.#mustBeOpen();
     this.#inProgress(what);
-    this.#parent?.#check(what);
+    if (this.#parent !== null) this.#parent.#check(what);
   }
 
   /** Asks for the asynchronous state; throws when it is an error. */
