@@ -54,6 +54,13 @@ export const cpuExtraSymbols = {
     ],
     result: "i32",
   },
+  // int seqferryCpuFaults(const char *rules): not 0 where they cannot be read, with a sentence
+  seqferryCpuFaults: {
+    parameters: [
+      "buffer", // const char *rules: as cpu/fault_rules.h tells, and a NUL; empty disarms
+    ],
+    result: "i32",
+  },
   // int seqferryCpuLostPeer(ncclComm_t comm): the rank whose process died, or -1
   seqferryCpuLostPeer: {
     parameters: [

@@ -28,13 +28,26 @@ void seqferryCpuAccounts(uint64_t *out, size_t n) {
   for (size_t i = 0; i < n; i++) out[i] = i < ACCOUNT_COUNT ? account_of((enum account)i) : 0;
 }
 
-int seqferryCpuCallCount(const char *function, uint64_t *out) {
+const char *call_name(int call) { return call_names[call]; }
+
+int call_find(const char *name) {
   for (int i = 0; i < CALL_COUNT; i++) {
-    if (strcmp(call_names[i], function) != 0) continue;
-    *out = atomic_load_explicit(&call_counts[i], memory_order_relaxed);
-    return 0;
+    if (strcmp(call_names[i], name) == 0) return i;
   }
-  return 1;
+  return -1;
+}
+
+bool call_is_nccl(int call) { return call_names[call][0] == 'n'; }
+
+bool call_answers_code(int call) {
+  return call != CALL_cudaGetErrorName && call != CALL_cudaGetErrorString && call != CALL_ncclGetErrorString && call != CALL_ncclGetLastError;
+}
+
+int seqferryCpuCallCount(const char *function, uint64_t *out) {
+  int call = call_find(function);
+  if (call < 0) return 1;
+  *out = atomic_load_explicit(&call_counts[call], memory_order_relaxed);
+  return 0;
 }
 
 static pid_t loaded_in;

@@ -3,7 +3,10 @@
 #define SEQFERRY_CPU_ACCOUNTS_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
+
+#include "faults.h"
 
 /* The slots of seqferryCpuAccounts, in order; all are of this process. */
 enum account {
@@ -62,7 +65,23 @@ enum call {
 
 extern _Atomic uint64_t call_counts[CALL_COUNT];
 
-/* Every exported function begins with this: the one place that sees all calls. */
-#define ENTER(name) atomic_fetch_add_explicit(&call_counts[CALL_##name], 1, memory_order_relaxed)
+/* The C name of a call; the call of a name, or -1. */
+const char *call_name(int call);
+int call_find(const char *name);
+bool call_is_nccl(int call);
+/* Whether a function answers a code, and not a text. */
+bool call_answers_code(int call);
+
+#define COUNT(name) atomic_fetch_add_explicit(&call_counts[CALL_##name], 1, memory_order_relaxed)
+
+/* Every exported function that answers a code begins with this: the one place that sees all calls. Those that answer a text only count. */
+#define ENTER(name)                                             \
+  do {                                                          \
+    COUNT(name);                                                \
+    if (faults_armed()) {                                       \
+      int told_to_answer = fault_of_call(CALL_##name);          \
+      if (told_to_answer != 0) return told_to_answer;           \
+    }                                                           \
+  } while (0)
 
 #endif

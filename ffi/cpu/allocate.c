@@ -6,12 +6,15 @@
 #include "device.h"
 #include "engine.h"
 #include "errors.h"
+#include "faults.h"
 #include "memory.h"
 #include "settings.h"
 #include "stream.h"
 
 static cudaError_t allocate(const char *call, int device, size_t size, void **address) {
   uintptr_t found = 0;
+  int told_to_answer = faults_armed() ? fault_of_memory(device, size) : 0;
+  if (told_to_answer != 0) return cuda_fail(told_to_answer, "%s: %zu bytes were asked for, and told to be refused", call, size);
   switch (heap_allocate(size, device, &found)) {
     case ALLOCATED:
       *address = (void *)found;

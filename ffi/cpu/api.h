@@ -270,6 +270,11 @@ SEQFERRY_EXPORT int seqferryCpuPeerBytes(ncclComm_t comm, int peer, uint64_t *se
  * such communicator or `nranks` is not its size.
  */
 SEQFERRY_EXPORT int seqferryCpuOutstanding(ncclComm_t comm, uint8_t *per_peer, size_t nranks);
+/*
+ * Arms faults of this process in place of those that are armed, as the environment's SEQFERRY_CPU_FAULTS does at the first call; "" or NULL
+ * disarms. fault_rules.h tells how they are written. Answers 0, or 1 and a sentence where they cannot be read; then nothing changes.
+ */
+SEQFERRY_EXPORT int seqferryCpuFaults(const char *rules);
 /* The rank whose process was found dead, or -1. */
 SEQFERRY_EXPORT int seqferryCpuLostPeer(ncclComm_t comm);
 

@@ -7,6 +7,7 @@
 
 #include "accounts.h"
 #include "communicator.h"
+#include "faults.h"
 #include "group.h"
 #include "process.h"
 
@@ -115,6 +116,8 @@ static enum step copy_part(struct communicator *communicator, struct operation *
     } else {
       const struct posting *posting = agreed_posting(communicator, operation, rank);
       if (posting == NULL || !world_has(communicator->world, rank)) return STEP_STUCK;
+      if (faults_armed() && fault_holds_message(communicator, operation, rank, &bytes)) return STEP_STUCK;
+      if (bytes == 0) return STEP_STUCK;
       from = bytes_of(communicator, rank, posting->offset + operation->done, bytes);
       if (from == NULL) return STEP_STUCK;
     }
@@ -180,6 +183,7 @@ static enum step read_reduced(struct communicator *communicator, struct operatio
   } sum, part;
   if (!takes(operation, communicator->rank)) return STEP_DONE;
   if (!all_posted(communicator, operation)) return STEP_STUCK;
+  if (faults_armed() && fault_holds_parts(communicator, operation)) return STEP_STUCK;
   bool moved = false;
   /* Where in what each rank gives this rank's part begins. */
   size_t part_start = operation->kind == OPERATION_REDUCE_SCATTER ? (size_t)communicator->rank * operation->bytes : 0;

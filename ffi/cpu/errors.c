@@ -118,8 +118,26 @@ static const struct {
     {cudaErrorUnknown, "cudaErrorUnknown", "an unknown error"},
 };
 
+int cuda_code(const char *name) {
+  for (size_t i = 0; i < sizeof cuda_errors / sizeof cuda_errors[0]; i++) {
+    if (strcmp(cuda_errors[i].name, name) == 0) return cuda_errors[i].code;
+  }
+  return -1;
+}
+
+int nccl_code(const char *name) {
+  static const char *const names[] = {
+      "ncclSuccess",         "ncclUnhandledCudaError", "ncclSystemError", "ncclInternalError", "ncclInvalidArgument",
+      "ncclInvalidUsage",    "ncclRemoteError",        "ncclInProgress",  "ncclTimeout",
+  };
+  for (int i = 0; i < (int)(sizeof names / sizeof names[0]); i++) {
+    if (strcmp(names[i], name) == 0) return i;
+  }
+  return -1;
+}
+
 const char *cudaGetErrorName(cudaError_t error) {
-  ENTER(cudaGetErrorName);
+  COUNT(cudaGetErrorName);
   for (size_t i = 0; i < sizeof cuda_errors / sizeof cuda_errors[0]; i++) {
     if (cuda_errors[i].code == error) return cuda_errors[i].name;
   }
@@ -127,7 +145,7 @@ const char *cudaGetErrorName(cudaError_t error) {
 }
 
 const char *cudaGetErrorString(cudaError_t error) {
-  ENTER(cudaGetErrorString);
+  COUNT(cudaGetErrorString);
   for (size_t i = 0; i < sizeof cuda_errors / sizeof cuda_errors[0]; i++) {
     if (cuda_errors[i].code == error) return cuda_errors[i].meaning;
   }
@@ -135,7 +153,7 @@ const char *cudaGetErrorString(cudaError_t error) {
 }
 
 const char *ncclGetErrorString(ncclResult_t result) {
-  ENTER(ncclGetErrorString);
+  COUNT(ncclGetErrorString);
   static const char *const meanings[] = {
       "no error",
       "a CUDA call failed",
@@ -153,7 +171,7 @@ const char *ncclGetErrorString(ncclResult_t result) {
 
 /* As in NCCL the text is the thread's, whatever the communicator. */
 const char *ncclGetLastError(ncclComm_t comm) {
-  ENTER(ncclGetLastError);
+  COUNT(ncclGetLastError);
   (void)comm;
   return sentence;
 }

@@ -17,6 +17,10 @@ ncclResult_t nccl_fail(ncclResult_t code, const char *format, ...) __attribute__
 /* As nccl_fail with ncclInvalidUsage, and counted as a violation. */
 ncclResult_t nccl_violation(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* The code with a name; -1 for one that the stand-in does not know. */
+int cuda_code(const char *name);
+int nccl_code(const char *name);
+
 /* The calling thread's sentence. */
 const char *last_sentence(void);
 

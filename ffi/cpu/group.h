@@ -13,6 +13,7 @@
 #include "stream.h"
 
 struct communicator;
+struct held;
 
 enum operation_kind {
   OPERATION_SEND,
@@ -49,6 +50,8 @@ struct operation {
   int current;    /* the rank whose part is being copied, or -1 */
   uint8_t *seen;  /* by rank: its posting was found to agree, or its part was copied */
   char *scratch;  /* the result, where it would overwrite what others still read */
+
+  struct held *held; /* by sender: what faults do to its message; NULL without */
 };
 
 struct launch {
@@ -60,6 +63,7 @@ struct launch {
   unsigned streams_awaited; /* that have not got to it */
   unsigned references;      /* entries of queues */
   bool blocking;
+  uint64_t held_until; /* by a fault; 0 before it was asked for one */
 };
 
 /* Whether the calling thread has a group open. */

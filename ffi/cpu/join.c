@@ -5,6 +5,7 @@
 #include "communicator.h"
 #include "device.h"
 #include "engine.h"
+#include "faults.h"
 #include "group.h"
 
 _Static_assert(sizeof(struct world_place) <= sizeof(ncclUniqueId), "a place fits a unique id");
@@ -50,6 +51,7 @@ static ncclResult_t init(const char *call, ncclComm_t *comm, int nranks, const n
                           : communicator_join(&place, nranks, rank, device, blocking, &communicator);
   if (result == ncclSuccess) {
     ncclComm_t handle = *comm = communicator->handle;
+    fault_joined(device->ordinal, rank);
     if (group_is_open()) {
       group_add_pending(handle, NULL);
     } else if (!blocking) {

@@ -5,6 +5,7 @@
 #include "accounts.h"
 #include "communicator.h"
 #include "device.h"
+#include "faults.h"
 #include "group.h"
 #include "memory.h"
 
@@ -13,6 +14,7 @@ void operation_free(struct operation *operation) {
   struct block *stage = operation->stage == 0 ? NULL : heap_block(operation->stage);
   if (stage != NULL) heap_free(stage);
   free(operation->seen);
+  free(operation->held);
   free(operation->scratch);
   free(operation);
 }
@@ -87,6 +89,7 @@ enum step launch_step(struct launch *launch, bool *arrived, size_t *budget) {
     launch->streams_awaited--;
   }
   if (launch->streams_awaited > 0 || communicator_is_faulty(communicator)) return STEP_STUCK;
+  if (faults_armed() && fault_holds_group(launch)) return STEP_STUCK;
   if (!stage_imports(launch)) return STEP_STUCK;
   bool moved = false;
   for (struct operation **link = &launch->operations; *link != NULL;) {

@@ -98,19 +98,6 @@ void communicator_awaits(const struct communicator *communicator, uint8_t *await
   awaited[communicator->rank] = 0;
 }
 
-/* Adds those whose memory is being read, or is still to be: they cannot have done with that, so their processes must be there. */
-static void add_sources(const struct communicator *communicator, uint8_t *awaited) {
-  for (const struct launch *launch = communicator->launches; launch != NULL; launch = launch->next) {
-    for (const struct operation *operation = launch->operations; operation != NULL; operation = operation->next) {
-      if (operation->kind == OPERATION_RECEIVE || (operation->kind == OPERATION_BROADCAST && !operation->finished)) {
-        awaited[operation->peer] = 1;
-      } else if (operation->kind > OPERATION_BROADCAST && !operation->finished) {
-        memset(awaited, 1, (size_t)communicator->nranks);
-      }
-    }
-  }
-}
-
 /* Whether a process is there; each is looked at once in a round. */
 static bool alive_this_round(int pid, uint64_t start_time, uint64_t round) {
   static struct {
@@ -134,7 +121,6 @@ void communicators_check_peers(uint64_t now) {
     bool joining = communicator->state == COMMUNICATOR_JOINING;
     if (communicator->fault != ncclSuccess) continue;
     communicator_awaits(communicator, communicator->awaited);
-    add_sources(communicator, communicator->awaited);
     for (int rank = 0; rank < communicator->nranks && communicator->fault == ncclSuccess; rank++) {
       const struct world_rank *row = &communicator->world->ranks[rank];
       /* While joining those are awaited of whom nothing is known yet; what can be known is whether one who came is gone again. */

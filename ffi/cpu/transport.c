@@ -6,6 +6,7 @@
 
 #include "accounts.h"
 #include "communicator.h"
+#include "faults.h"
 #include "group.h"
 #include "process.h"
 
@@ -48,6 +49,7 @@ enum step receive_step(struct communicator *communicator, struct operation *oper
   if (!world_has(communicator->world, peer)) return STEP_STUCK;
   size_t bytes = operation->bytes - operation->done;
   if (bytes > *budget) bytes = *budget;
+  if (faults_armed() && fault_holds_message(communicator, operation, peer, &bytes)) return STEP_STUCK;
   if (bytes > 0) {
     struct peer *process = communicator_peer(communicator, peer);
     if (process == NULL) return STEP_STUCK;
