@@ -6,6 +6,10 @@
 
 import { Communicator, DataManager, openRuntime, type RedistribStep, type RedistributeOptions } from "../../mod.ts";
 import { batchOf } from "../cluster.ts";
+import { errorFields } from "./judge.ts";
+import { listen } from "./moments.ts";
+import { resources } from "./resources.ts";
+import { layoutOf, sceneBatch, SCENES } from "./scenes.ts";
 
 /** What a rank can be told. */
 export type Command =
@@ -23,6 +27,15 @@ export type Command =
   | { op: "rebuild"; uniqueId: string; timeoutMs: number }
   | { op: "check"; ids: string[]; elements: number }
   | { op: "memory" }
+  /** Joins for a scene; `load` stores what the scene says. */
+  | { op: "open"; scene: string; uniqueId: string; rank: number; load: boolean }
+  | { op: "setUp" }
+  | { op: "load" }
+  /** Runs the scene's plan; at a moment the process sends itself a signal. */
+  | { op: "transfer"; timeoutMs: number; moment?: string; signal?: Deno.Signal }
+  | { op: "held" }
+  /** Disposes the manager; answers what is left in the stand-in's accounts. */
+  | { op: "close" }
   | { op: "end" };
 
 /** The batch that all ranks know: `elements` float32 for each of about a dozen sequence elements of an id. */
@@ -35,6 +48,7 @@ function batch(ids: readonly string[], elements: number) {
 
 const runtime = await openRuntime({ backend: "cpu" });
 let manager: DataManager | undefined;
+let scene = SCENES[0]!;
 
 async function obey(command: Command): Promise<unknown> {
   switch (command.op) {
@@ -76,6 +90,47 @@ async function obey(command: Command): Promise<unknown> {
       }
       return right;
     }
+    case "open": {
+      scene = SCENES.find(({ name }) => name === command.scene)!;
+      const uniqueId = Uint8Array.fromBase64(command.uniqueId);
+      const { rank } = command;
+      const communicator = await Communicator.init(runtime, { uniqueId, rank, worldSize: scene.before.length });
+      manager = await DataManager.create({ communicator, ...layoutOf(scene) });
+      if (command.load) load();
+      return null;
+    }
+    case "setUp":
+      await manager!.setupProcessGroups();
+      return null;
+    case "load":
+      load();
+      return null;
+    case "transfer": {
+      const { timeoutMs, moment, signal } = command;
+      listen(runtime, (now) => {
+        if (now === moment) Deno.kill(Deno.pid, signal!);
+      });
+      try {
+        await manager!.redistribute(sceneBatch().meta(), scene.plan, { timeoutMs, verify: scene.verify === true });
+      } finally {
+        listen(runtime, null);
+      }
+      return null;
+    }
+    case "held": {
+      const parts = new Map(sceneBatch().unpack().map((sample) => [sample.ids[0]!, sample]));
+      for (const id of manager!.ids) {
+        const found = await manager!.get(id).toHost();
+        if (JSON.stringify(found.data, hex) !== JSON.stringify(parts.get(id)!.data, hex)) {
+          throw new Error(`id ${id} is not what it was`);
+        }
+      }
+      return manager!.ids.sort();
+    }
+    case "close":
+      await manager?.[Symbol.asyncDispose]();
+      manager = undefined;
+      return resources();
     case "memory":
       return runtime.memoryInfo().freeBytes;
     case "end":
@@ -83,6 +138,11 @@ async function obey(command: Command): Promise<unknown> {
       runtime[Symbol.dispose]();
       return null;
   }
+}
+
+function load(): void {
+  const ids = scene.before[manager!.rank]!;
+  for (const sample of sceneBatch().unpack()) if (ids.includes(sample.ids[0]!)) manager!.store(sample);
 }
 
 function hex(_: string, value: unknown): unknown {
@@ -103,8 +163,7 @@ if (import.meta.main) {
       try {
         answer({ ok: await obey(JSON.parse(line)), ms: performance.now() - started });
       } catch (error) {
-        const { name, message, ...fields } = error as Error & Record<string, unknown>;
-        answer({ error: { name, message, ...fields }, ms: performance.now() - started });
+        answer({ error: errorFields(error), ms: performance.now() - started });
       }
     }
   }

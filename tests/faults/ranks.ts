@@ -77,8 +77,13 @@ export class RankProcesses implements AsyncDisposable {
     this.ranks = Array.from({ length: worldSize }, () => new RankProcess());
   }
 
+  /** Starts the processes, and nothing else. */
+  static start(worldSize: number): RankProcesses {
+    return new RankProcesses(worldSize);
+  }
+
   static async open(worldSize: number): Promise<RankProcesses> {
-    const world = new RankProcesses(worldSize);
+    const world = RankProcesses.start(worldSize);
     await world.join();
     return world;
   }

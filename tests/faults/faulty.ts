@@ -1,0 +1,78 @@
+/**
+ * A rank whose libraries answer what a test wants: any function can be made to answer a code.
+ *
+ * @module
+ */
+
+import type { Libraries } from "../../ffi/open.ts";
+import { DeviceRuntime } from "../../src/device/runtime.ts";
+import { native } from "../native.ts";
+
+/** What a function is to answer. */
+export interface Answer {
+  /** The code; where it is the asynchronous state that is to fail, the state. */
+  code: number;
+  /** How many calls answer it from now on; 1 unless given. */
+  times?: number;
+}
+
+/** A group that was opened must be closed whatever is answered: the depth is the thread's, and the thread has other ranks. */
+const CALLED_ALL_THE_SAME = "ncclGroupEnd";
+
+/** Where faults of one rank are armed. */
+export class FaultyRuntime extends DeviceRuntime {
+  readonly #armed: Map<string, Required<Answer>>;
+  readonly #fired: Set<string>;
+
+  /** A rank of the stand-in with nothing armed. */
+  constructor() {
+    const armed = new Map<string, Required<Answer>>();
+    const fired = new Set<string>();
+    super(faultyLibraries(armed, fired), 0);
+    this.#armed = armed;
+    this.#fired = fired;
+  }
+
+  /** The next call of a C function on this rank answers a code. */
+  arm(name: string, { code, times = 1 }: Answer): void {
+    this.#armed.set(name, { code, times });
+  }
+
+  /** All functions answer as they are from now on. */
+  disarm(): void {
+    this.#armed.clear();
+  }
+
+  /** Whether an armed function was called. */
+  hasFired(name: string): boolean {
+    return this.#fired.has(name);
+  }
+}
+
+type Native = (...args: unknown[]) => unknown;
+
+function faultyLibraries(armed: Map<string, Required<Answer>>, fired: Set<string>): Libraries {
+  const wrap = <T extends object>(symbols: T): T =>
+    Object.fromEntries(
+      Object.entries(symbols).map(([name, call]: [string, Native | null]) => [
+        name,
+        call === null ? null : (...args: unknown[]) => {
+          const answer = armed.get(name);
+          if (answer === undefined) return call(...args);
+          if (--answer.times <= 0) armed.delete(name);
+          fired.add(name);
+          if (name === CALLED_ALL_THE_SAME) call(...args);
+          if (name === "ncclCommGetAsyncError") {
+            (args[1] as Int32Array)[0] = answer.code;
+            return 0;
+          }
+          return answer.code;
+        },
+      ]),
+    ) as T;
+  return {
+    ...native,
+    cudart: { ...native.cudart, symbols: wrap(native.cudart.symbols) },
+    nccl: { ...native.nccl, symbols: wrap(native.nccl.symbols) },
+  };
+}
