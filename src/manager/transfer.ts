@@ -27,6 +27,7 @@ import type { FlightEntry, FlightRecorder, FlightStage } from "../flight.ts";
 import type { RedistribStep } from "../plan/step.ts";
 import { validatePlan } from "../plan/validate_plan.ts";
 import type { DType } from "../sample/dtype.ts";
+import { OwnedFields } from "../sample/fields.ts";
 import { SequenceSample } from "../sample/sequence_sample.ts";
 import { show } from "../show.ts";
 import { Catalogue } from "../transfer/catalogue.ts";
@@ -120,7 +121,7 @@ interface Reserved {
   readonly catalogue: Catalogue;
   readonly program: Program;
   /** By item: where it lies, or will. */
-  readonly regions: ReadonlyMap<number, Region>;
+  readonly regions: readonly (Region | undefined)[];
   readonly staging: Slab | null;
   /** What will be installed. */
   readonly incoming: readonly SequenceSample[];
@@ -293,9 +294,9 @@ function same(a: string | readonly number[] | null, b: string | readonly number[
 function reserve(context: TransferContext, meta: SequenceSample, catalogue: Catalogue, program: Program): Reserved {
   const { storage, pool, communicator } = context;
   const { rank } = communicator;
-  const regions = new Map<number, Region>();
+  const regions = new Array<Region | undefined>(catalogue.size);
   for (const item of program.required) {
-    regions.set(item, storage.tensor(catalogue.idOf(item), catalogue.keyOf(item).name)!.region);
+    regions[item] = storage.tensor(catalogue.idOf(item), catalogue.keyOf(item).name)!.region;
   }
   const arriving = program.phases.flatMap(({ receives, broadcasts }) => [
     ...receives,
@@ -310,22 +311,22 @@ function reserve(context: TransferContext, meta: SequenceSample, catalogue: Cata
       for (const { items, bytes } of arriving) {
         let offset = messageStart;
         for (const item of items) {
-          regions.set(item, slab.region(offset, catalogue.bytes[item]!));
+          regions[item] = slab.region(offset, catalogue.bytes[item]!);
           offset += catalogue.bytes[item]!;
         }
         messageStart += aligned(bytes);
       }
       // Items without bytes travel in no message.
-      for (const item of program.received) if (!regions.has(item)) regions.set(item, slab.region(0, 0));
+      for (const item of program.received) regions[item] ??= slab.region(0, 0);
       slab.seal();
     }
-    const regionOf = (item: number) => regions.get(item)!;
+    const regionOf = (item: number) => regions[item]!;
     const bytes = packingBytes(program, catalogue, communicator.worldSize, regionOf);
     if (bytes > 0) staging = pool.allocate(bytes);
     return { catalogue, program, regions, staging, incoming: incomingSamples(meta, catalogue, program, regions) };
   } catch (error) {
     staging?.seal();
-    for (const item of program.received) regions.get(item)?.release();
+    for (const item of program.received) regions[item]?.release();
     slab?.seal();
     throw error;
   }
@@ -336,32 +337,33 @@ function incomingSamples(
   meta: SequenceSample,
   catalogue: Catalogue,
   program: Program,
-  regions: ReadonlyMap<number, Region>,
+  regions: readonly (Region | undefined)[],
 ): SequenceSample[] {
-  const itemsOf = new Map<number, number[]>();
+  const received = new Uint8Array(catalogue.size);
+  const idIndices = new Set<number>();
   for (const item of program.received) {
-    const idIndex = item % catalogue.ids.length;
-    const items = itemsOf.get(idIndex);
-    if (items === undefined) itemsOf.set(idIndex, [item]);
-    else items.push(item);
+    received[item] = 1;
+    idIndices.add(item % catalogue.ids.length);
   }
-  const metadataNames = Object.keys(meta.metadata);
-  const place = new Map(meta.keys.map((key, index) => [key, index]));
-  return [...itemsOf].map(([idIndex, items]) => {
-    items.sort((a, b) => place.get(catalogue.keyOf(a).name)! - place.get(catalogue.keyOf(b).name)!);
-    const keys = items.map((item) => catalogue.keyOf(item));
-    return new SequenceSample({
-      ids: [catalogue.ids[idIndex]!],
-      keys: keys.map(({ name }) => name),
-      dtypes: Object.fromEntries(keys.map(({ name, dtype }) => [name, dtype])),
-      trailingShapes: Object.fromEntries(keys.map(({ name, trailingShape }) => [name, trailingShape])),
-      seqlens: Object.fromEntries(keys.map(({ name }) => [name, [meta.seqlens[name]![idIndex]!]])),
-      data: Object.fromEntries(items.map((item, i) => {
-        const { dtype, shape } = catalogue.tensorOf(item);
-        return [keys[i]!.name, new DeviceTensor(regions.get(item)!, dtype, shape)];
-      })),
-      metadata: Object.fromEntries(metadataNames.map((name) => [name, [meta.metadata[name]![idIndex]]])),
-    });
+  const keyIndices = meta.keys.map((key) => catalogue.keyIndex(key)!);
+  const metadata = Object.entries(meta.metadata);
+  return [...idIndices].map((idIndex) => {
+    const items = keyIndices.map((keyIndex) => catalogue.item(keyIndex, idIndex)).filter((item) =>
+      received[item] === 1
+    );
+    // All of it comes from the meta, which was checked when it was made.
+    const fields = new OwnedFields([catalogue.ids[idIndex]!], items.map((item) => catalogue.keyOf(item).name));
+    fields.data = {};
+    for (const item of items) {
+      const { name, trailingShape } = catalogue.keyOf(item);
+      const { dtype, shape } = catalogue.tensorOf(item);
+      fields.dtypes[name] = dtype;
+      fields.trailingShapes[name] = [...trailingShape!];
+      fields.seqlens[name] = [[...meta.seqlens[name]![idIndex]!]];
+      fields.data[name] = new DeviceTensor(regions[item]!, dtype, shape);
+    }
+    for (const [name, values] of metadata) fields.metadata[name] = [values[idIndex]];
+    return new SequenceSample(fields);
   });
 }
 
@@ -453,7 +455,7 @@ async function move(
     communicator,
     replicaGroups,
     catalogue: reserved.catalogue,
-    regionOf: (item) => regions.get(item)!,
+    regionOf: (item) => regions[item]!,
     staging: staging?.address ?? 0n,
     deadline,
     onPhase: (number, event) => {
@@ -485,7 +487,7 @@ async function verifyBytes(
   deadline: Deadline,
 ): Promise<Omit<Refusal, "rank">[]> {
   const { program, catalogue, regions } = reserved;
-  const regionOf = (item: number) => regions.get(item)!;
+  const regionOf = (item: number) => regions[item]!;
   const mine = await digestsOfSent(program, regionOf, deadline);
   const all = await bringTogether(context, progress, "verification", mine, deadline);
   return (await mismatches(program, context.replicaGroups, all, regionOf, deadline)).map((item) => {
