@@ -102,9 +102,18 @@ function deep(random: Random): unknown {
   return value;
 }
 
+/** A copy; of what is nested deeper than can be copied, the thing itself. */
+function copy<T>(value: T): T {
+  try {
+    return structuredClone(value);
+  } catch {
+    return value;
+  }
+}
+
 /** A copy of a JSON value with a few changes at random places. */
 export function mutateValue(random: Random, value: unknown): unknown {
-  const root = { value: structuredClone(value) };
+  const root = { value: copy(value) };
   for (let changes = 1 + below(random, 3); changes > 0; changes--) change(random, root, "value");
   return root.value;
 }
@@ -127,8 +136,8 @@ function change(random: Random, parent: Record<string, unknown> | unknown[], nam
       else delete box[name];
       return;
     case 1:
-      if (Array.isArray(parent)) parent.push(structuredClone(pick(random, parent)));
-      else box[pick(random, WORDS)] = structuredClone(value);
+      if (Array.isArray(parent)) parent.push(copy(pick(random, parent)));
+      else box[pick(random, WORDS)] = copy(value);
       return;
     case 2:
       if (typeof value === "number") box[name] = value + pick(random, [-1, 1, 0.5, 1e9, -1e9]);
