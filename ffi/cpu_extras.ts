@@ -118,6 +118,21 @@ export function readCpuAccounts(symbols: Pick<CpuExtraSymbols, "seqferryCpuAccou
   >;
 }
 
+/**
+ * Arms faults of this process in place of those that are armed; an empty text disarms. `cpu/README.md` tells how rules are written.
+ *
+ * @throws {RangeError} when the rules cannot be read; those that were armed stay.
+ */
+export function setCpuFaults(
+  symbols: Pick<CpuExtraSymbols, "seqferryCpuFaults" | "seqferryCpuLastError">,
+  rules: string,
+): void {
+  if (symbols.seqferryCpuFaults(new TextEncoder().encode(`${rules}\0`)) === 0) return;
+  const sentence = new Uint8Array(512);
+  const length = Math.min(Number(symbols.seqferryCpuLastError(sentence, BigInt(sentence.length))), sentence.length - 1);
+  throw new RangeError(new TextDecoder().decode(sentence.subarray(0, length)));
+}
+
 /** How often a C function was called in this process; undefined for one that the stand-in does not count. */
 export function cpuCallCount(symbols: Pick<CpuExtraSymbols, "seqferryCpuCallCount">, name: string): number | undefined {
   const count = new BigUint64Array(1);

@@ -108,11 +108,14 @@ void fault_joined(int device, int rank) {
   pthread_mutex_unlock(&lock);
 }
 
+/* A thread that never chose a device is on device 0; where the process is one rank, it is that one's all the same. */
 static int rank_of_device(int device) {
+  bool one_rank = seat_count > 0;
   for (size_t i = 0; i < seat_count; i++) {
     if (seats[i].device == device) return seats[i].rank;
+    if (seats[i].rank != seats[0].rank) one_rank = false;
   }
-  return environment_rank;
+  return one_rank ? seats[0].rank : environment_rank;
 }
 
 static bool is_rank(int wanted, int rank) { return wanted == FAULT_ANY_RANK || wanted == rank; }

@@ -1,4 +1,5 @@
 /* Faults on demand: what each rule does, where and when. */
+#include <dirent.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -553,3 +554,92 @@ static void wakes_late(int rank, int count, struct shared *shared) {
 }
 
 TEST(a_stopped_peer_that_wakes_after_others_came_together_anew_harms_nothing) { in_processes(3, wakes_late, -1); }
+
+/* ---- what is left */
+
+static int open_descriptors(void) {
+  int count = 0;
+  DIR *folder = opendir("/proc/self/fd");
+  while (readdir(folder) != NULL) count++;
+  closedir(folder);
+  return count;
+}
+
+static int shared_mappings(void) {
+  int count = 0;
+  char line[1024];
+  FILE *maps = fopen("/proc/self/maps", "r");
+  while (fgets(line, sizeof line, maps) != NULL) count += strstr(line, "seqferry") != NULL;
+  fclose(maps);
+  return count;
+}
+
+static int named_leftovers(void) {
+  int count = 0;
+  DIR *folder = opendir("/dev/shm");
+  if (folder == NULL) return 0;
+  for (const struct dirent *entry; (entry = readdir(folder)) != NULL;) count += strstr(entry->d_name, "seqferry") != NULL;
+  closedir(folder);
+  return count;
+}
+
+/* Rank 0 keeps the unique id's file open, which rank 1 never lets go of in order. */
+static void dies_in_a_copy(int rank, int count, struct shared *shared) {
+  OK(cudaSetDevice(rank));
+  void *a = device_bytes(PART, rank);
+  int descriptors = open_descriptors(), mappings = shared_mappings();
+  struct one one;
+  one_open(&one, rank, count, shared, false);
+  if (rank == 0) {
+    ncclSend(a, PART, ncclUint8, 1, one.comm, one.stream);
+  } else {
+    arm("0>1:1=kill");
+    ncclRecv(a, PART, ncclUint8, 0, one.comm, one.stream);
+  }
+  OK(settle(one.comm));
+  ncclResult_t state = ncclSuccess;
+  for (double start = seconds(); state == ncclSuccess && seconds() - start < 20;) {
+    cudaStreamQuery(one.stream);
+    OK(ncclCommGetAsyncError(one.comm, &state));
+  }
+  CHECK_EQUAL(state, ncclRemoteError);
+  OK(ncclCommAbort(one.comm));
+  drain(one.stream);
+  OK(ncclCommDestroy(one.comm));
+  OK(cudaStreamDestroy(one.stream));
+  OK(cudaFree(a));
+  CHECK_EQUAL(open_descriptors(), descriptors);
+  CHECK_EQUAL(shared_mappings(), mappings);
+  CHECK_EQUAL(named_leftovers(), 0);
+}
+
+TEST(a_process_that_dies_leaves_no_files_and_its_peer_no_descriptors_or_mappings) { in_processes(2, dies_in_a_copy, 1); }
+
+static void dies_before_joining(int rank, int count, struct shared *shared) {
+  (void)count;
+  OK(cudaSetDevice(rank));
+  void *a = device_bytes(100, rank);
+  int descriptors = open_descriptors();
+  if (rank == 0) {
+    OK(ncclGetUniqueId(&shared->id));
+    shared->flags[0] = 1;
+  }
+  while (shared->flags[0] == 0) sleep_ms(1);
+  if (rank == 1) {
+    ncclComm_t none;
+    arm("ncclCommInitRankConfig:1=kill");
+    ncclCommInitRankConfig(&none, 2, shared->id, rank, nonblocking());
+  }
+  ncclComm_t comm;
+  CHECK_EQUAL(ncclCommInitRankConfig(&comm, 2, shared->id, rank, nonblocking()), ncclInProgress);
+  sleep_ms(100);
+  ncclResult_t state;
+  OK(ncclCommGetAsyncError(comm, &state));
+  CHECK_EQUAL(state, ncclInProgress);
+  OK(ncclCommAbort(comm));
+  OK(ncclCommDestroy(comm));
+  OK(cudaFree(a));
+  CHECK_EQUAL(open_descriptors(), descriptors);
+}
+
+TEST(a_join_that_never_comes_about_leaves_nothing) { in_processes(2, dies_before_joining, 1); }
