@@ -10,7 +10,7 @@ export interface NcclConfig {
   readonly version: number;
   /** Whether calls on the communicator wait until they are done; false makes them answer `ncclInProgress`. */
   readonly blocking?: boolean;
-  /** Fewest thread blocks for a kernel; 2.17 on. */
+  /** Fewest thread blocks for a kernel; 2.17 on. NCCL takes it with `maxCTAs` only. */
   readonly minCTAs?: number;
   /** Most thread blocks for a kernel; 2.17 on. */
   readonly maxCTAs?: number;
@@ -58,7 +58,7 @@ const headFields: readonly string[] = ["size", "magic", "version"];
 /**
  * `ncclConfig_t` as bytes, good for every release from 2.14 on.
  *
- * @throws {RangeError} for a version or a count of thread blocks that is no integer of 32 bits.
+ * @throws {RangeError} for a version or a count of thread blocks that is no integer of 32 bits, and for a least count without a most or beyond it.
  */
 export function encodeNcclConfig(config: NcclConfig): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(NCCL_CONFIG_BYTES);
@@ -72,6 +72,10 @@ export function encodeNcclConfig(config: NcclConfig): Uint8Array<ArrayBuffer> {
   view.setUint32(ncclConfigOffsets.version, int32("version", config.version, 1), true);
   if (config.blocking !== undefined) view.setInt32(ncclConfigOffsets.blocking, config.blocking ? 1 : 0, true);
   if (config.minCTAs !== undefined) {
+    // To NCCL an undefined most is less than any least.
+    if (config.maxCTAs === undefined || config.maxCTAs < config.minCTAs) {
+      throw new RangeError(`minCTAs is at most maxCTAs, and ${config.minCTAs} is not at most ${config.maxCTAs}`);
+    }
     view.setInt32(ncclConfigOffsets.minCTAs, int32("minCTAs", config.minCTAs, 1), true);
   }
   if (config.maxCTAs !== undefined) {

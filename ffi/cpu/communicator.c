@@ -2,6 +2,7 @@
 #include "communicator.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "accounts.h"
 #include "device.h"
@@ -76,6 +77,33 @@ void communicator_free(struct communicator *communicator) {
   free(communicator);
 }
 
+/* An int that has come into the struct later; unset where the caller's is shorter. */
+static int config_int(const ncclConfig_t *config, size_t offset) {
+  int value = NCCL_CONFIG_UNDEF_INT;
+  if (config->size >= offset + sizeof value) memcpy(&value, (const char *)config + offset, sizeof value);
+  return value;
+}
+
+/* As NCCL does: a least count of thread blocks without a most is refused too. */
+static ncclResult_t check_limits(const ncclConfig_t *config) {
+  /* Where they stand in ncclConfig_t, from 2.17 and 2.18 on. */
+  enum { CGA_CLUSTER_SIZE = 20, MIN_CTAS = 24, MAX_CTAS = 28, SPLIT_SHARE = 40 };
+  int cga_cluster_size = config_int(config, CGA_CLUSTER_SIZE), split_share = config_int(config, SPLIT_SHARE);
+  int min_ctas = config_int(config, MIN_CTAS), max_ctas = config_int(config, MAX_CTAS);
+  if (config->version < 21700) return ncclSuccess;
+  if ((min_ctas != NCCL_CONFIG_UNDEF_INT && min_ctas <= 0) ||
+      (max_ctas != NCCL_CONFIG_UNDEF_INT && max_ctas <= 0) || min_ctas > max_ctas) {
+    return nccl_fail(ncclInvalidArgument, "minCTAs and maxCTAs of an ncclConfig_t are %d and %d", min_ctas, max_ctas);
+  }
+  if (cga_cluster_size != NCCL_CONFIG_UNDEF_INT && cga_cluster_size < 0) {
+    return nccl_fail(ncclInvalidArgument, "cgaClusterSize of an ncclConfig_t is %d", cga_cluster_size);
+  }
+  if (split_share != NCCL_CONFIG_UNDEF_INT && split_share != 0 && split_share != 1) {
+    return nccl_fail(ncclInvalidArgument, "splitShare of an ncclConfig_t is 0 or 1, not %d", split_share);
+  }
+  return ncclSuccess;
+}
+
 ncclResult_t communicator_config(const ncclConfig_t *config, bool *blocking) {
   if (config == NULL) return ncclSuccess;
   if (config->size < sizeof *config || config->size > 4096) {
@@ -84,7 +112,8 @@ ncclResult_t communicator_config(const ncclConfig_t *config, bool *blocking) {
   if (config->magic != NCCL_CONFIG_MAGIC) {
     return nccl_fail(ncclInvalidArgument, "the magic of an ncclConfig_t is 0x%x, not 0x%x", NCCL_CONFIG_MAGIC, config->magic);
   }
-  if (config->blocking == NCCL_CONFIG_UNDEF_INT) return ncclSuccess;
+  ncclResult_t result = check_limits(config);
+  if (result != ncclSuccess || config->blocking == NCCL_CONFIG_UNDEF_INT) return result;
   if (config->blocking != 0 && config->blocking != 1) {
     return nccl_fail(ncclInvalidArgument, "blocking of an ncclConfig_t is 0 or 1, not %d", config->blocking);
   }

@@ -50,8 +50,12 @@ Deno.test({
       }`;
     const [version = 0, size = 0, ...bytes] = await printed(initializer, flags);
     const ours = [...encodeNcclConfig({ version, blocking: false, maxCTAs: 4, splitShare: true })];
-    // The first field is the size of the struct, ours always that of the longest release.
-    assertEquals(ours.slice(8, size), bytes.slice(8));
+    // The first field is the size of the struct, ours always that of the longest release; what lies behind the last field is padding.
+    const starts = fields.map(([, offset]) => offset).slice(1);
+    for (const start of starts) {
+      assertEquals(ours.slice(start, start + 4), bytes.slice(start, start + 4), `at ${start}`);
+    }
+    assertEquals(size, bytes.length);
   },
 });
 
@@ -80,13 +84,17 @@ Deno.test("encodeNcclConfig() leaves to NCCL what is not given", () => {
     if (field === "netName" || field === "commName") assertEquals(view.getBigUint64(offset, true), 0n, field);
     else assertEquals(view.getInt32(offset, true), -2147483648, field);
   }
-  const set = new DataView(encodeNcclConfig({ version: 23007, blocking: true, minCTAs: 2, splitShare: false }).buffer);
+  const set = new DataView(
+    encodeNcclConfig({ version: 23007, blocking: true, minCTAs: 2, maxCTAs: 3, splitShare: false }).buffer,
+  );
   assertEquals([set.getInt32(16, true), set.getInt32(24, true), set.getInt32(40, true)], [1, 2, 0]);
 });
 
 Deno.test("encodeNcclConfig() names the field and the value when a number does not fit", () => {
   assertThrows(() => encodeNcclConfig({ version: 0 }), RangeError, "version is an integer from 1 to 2147483647, not 0");
   assertThrows(() => encodeNcclConfig({ version: 23007, maxCTAs: 1.5 }), RangeError, "maxCTAs");
+  assertThrows(() => encodeNcclConfig({ version: 23007, minCTAs: 2 }), RangeError, "minCTAs is at most maxCTAs");
+  assertThrows(() => encodeNcclConfig({ version: 23007, minCTAs: 2, maxCTAs: 1 }), RangeError, "minCTAs");
 });
 
 Deno.test("encodeMemcpyAttributes() puts the order first and the flags last", () => {
