@@ -21,6 +21,8 @@ const CALLED_ALL_THE_SAME = "ncclGroupEnd";
 
 /** Where faults of one rank are armed. */
 export class FaultyRuntime extends DeviceRuntime {
+  /** The most device memory that it held since this was last set, in bytes. */
+  mostBytes = 0;
   readonly #armed: Map<string, Required<Answer>>;
   readonly #fired: Set<string>;
 
@@ -31,6 +33,12 @@ export class FaultyRuntime extends DeviceRuntime {
     super(faultyLibraries(armed, fired), 0);
     this.#armed = armed;
     this.#fired = fired;
+  }
+
+  override allocate(byteLength: number): bigint {
+    const address = super.allocate(byteLength);
+    this.mostBytes = Math.max(this.mostBytes, this.liveBytes);
+    return address;
   }
 
   /** The next call of a C function on this rank answers a code. */

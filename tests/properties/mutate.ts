@@ -40,7 +40,7 @@ const NUMBERS = [
   1e-320,
 ];
 /** Words at which programs break. */
-const WORDS = [
+export const WORDS: readonly string[] = [
   "",
   " ",
   "0",

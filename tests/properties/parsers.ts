@@ -27,7 +27,7 @@ import { Catalogue } from "../../src/transfer/catalogue.ts";
 import { lowerPlan } from "../../src/transfer/lower.ts";
 import { batchOf } from "../cluster.ts";
 import { SCENES, WORLD_SIZE } from "../faults/scenes.ts";
-import { anyBytes, anyValue, below, mutateBytes, mutateText, mutateValue, pick, type Random } from "./mutate.ts";
+import { anyBytes, anyValue, below, mutateBytes, mutateText, mutateValue, pick, type Random, WORDS } from "./mutate.ts";
 
 /** One parser under attack. */
 export interface Parser {
@@ -233,7 +233,7 @@ export const PARSERS: readonly Parser[] = [
         else {line.splice(
             at,
             0,
-            `${pick<unknown>(random, ["--", "-", "--no-verify", "-x", "--ranks=", anyValue(random, 0)])}`,
+            `${pick(random, ["--", "-", "--no-verify", "-x", "--ranks=", pick(random, WORDS)])}`,
           );}
         const other = below(random, line.length);
         if (line.length > 0 && random() < 0.5) line[other] = mutateText(random, line[other]!);

@@ -1,0 +1,136 @@
+/**
+ * Managers that run one random transfer after another, checked to the byte each time.
+ *
+ * @module
+ */
+
+import { assert, assertEquals } from "@std/assert";
+import {
+  Catalogue,
+  Communicator,
+  DataManager,
+  lowerPlan,
+  type RedistribReport,
+  type RedistributeOptions,
+  type SequenceSample,
+} from "../../mod.ts";
+import { FaultyRuntime } from "../faults/faulty.ts";
+import { listen } from "../faults/moments.ts";
+import type { Transfer } from "./random_plan.ts";
+
+/** Where messages may begin, in bytes: what one may take beyond its own. */
+const ALIGNMENT = 256;
+
+/** Ranks in one process. */
+export class Arena implements AsyncDisposable {
+  readonly runtimes: readonly FaultyRuntime[];
+  managers: DataManager[] = [];
+
+  private constructor(worldSize: number) {
+    this.runtimes = Array.from({ length: worldSize }, () => new FaultyRuntime());
+  }
+
+  static async open(worldSize: number): Promise<Arena> {
+    const arena = new Arena(worldSize);
+    await arena.join();
+    return arena;
+  }
+
+  async join(): Promise<void> {
+    const uniqueId = this.runtimes[0]!.createUniqueId();
+    const worldSize = this.runtimes.length;
+    const communicators = await Promise.all(
+      this.runtimes.map((runtime, rank) => Communicator.init(runtime, { uniqueId, rank, worldSize })),
+    );
+    this.managers = await Promise.all(communicators.map((communicator) => DataManager.create({ communicator })));
+  }
+
+  /** Disposes the managers; the runtimes stay. */
+  async part(): Promise<void> {
+    await Promise.all(this.managers.map((manager) => manager[Symbol.asyncDispose]()));
+    this.managers = [];
+  }
+
+  async rebuild(): Promise<void> {
+    const uniqueId = this.runtimes[0]!.createUniqueId();
+    await Promise.all(this.managers.map((manager) => manager.rebuild({ uniqueId, timeoutMs: 20_000 })));
+  }
+
+  /** Stores what the ranks have before. */
+  load({ before, batch }: Transfer): void {
+    const parts = partsOf(batch);
+    for (const [rank, stored] of before.entries()) {
+      for (const [id, keys] of stored) this.managers[rank]!.store(parts.get(id)!.select(keys));
+    }
+  }
+
+  run({ batch, plan }: Transfer, options: RedistributeOptions = {}): Promise<PromiseSettledResult<RedistribReport>[]> {
+    return Promise.allSettled(this.managers.map((manager) => manager.redistribute(batch.meta(), plan, options)));
+  }
+
+  /** Every rank holds just these items, every byte of them. */
+  async assertHolds(batch: SequenceSample, expected: readonly ReadonlyMap<string, Iterable<string>>[]): Promise<void> {
+    const parts = partsOf(batch);
+    for (const [rank, manager] of this.managers.entries()) {
+      const items = [...expected[rank]!].filter(([, keys]) => [...keys].length > 0);
+      assertEquals(manager.ids.sort(), items.map(([id]) => id).sort(), `rank ${rank}`);
+      for (const [id, keys] of items) {
+        const { data, keys: found, seqlens } = await manager.get(id).toHost();
+        const part = parts.get(id)!;
+        assertEquals([...found].sort(), [...keys].sort(), `rank ${rank}, id ${id}`);
+        for (const key of keys) {
+          assertEquals(data![key], part.data![key], `rank ${rank}, id ${id}, key ${key}`);
+          assertEquals(seqlens[key], part.seqlens[key]);
+        }
+      }
+    }
+  }
+
+  /**
+   * Runs a transfer and checks what it promised: who holds what, bytes sent and received, and that no rank ever held more than what it had, the peak
+   * that its program states, and the alignment of what arrives.
+   */
+  async assertRuns(transfer: Transfer, options: RedistributeOptions = {}): Promise<void> {
+    const { batch, plan, after, worldSize } = transfer;
+    this.load(transfer);
+    const catalogue = new Catalogue(batch.meta());
+    const stored = this.runtimes.map((runtime) => runtime.liveBytes);
+    const most = [...stored];
+    for (const [rank, runtime] of this.runtimes.entries()) {
+      runtime.mostBytes = runtime.liveBytes;
+      // What compacts the storage afterwards is no part of the transfer.
+      listen(runtime, (moment) => {
+        if (moment === "after the commit") most[rank] = runtime.mostBytes;
+      });
+    }
+    const ends = await this.run(transfer, options);
+    for (const runtime of this.runtimes) listen(runtime, null);
+    for (const [rank, end] of ends.entries()) {
+      assert(end.status === "fulfilled", `rank ${rank}: ${(end as PromiseRejectedResult).reason}`);
+      const program = lowerPlan(plan, catalogue, rank, { worldSize });
+      const messages = program.phases.reduce((total, { sends, receives }) => total + sends.length + receives.length, 0);
+      const { bytesSent, bytesReceived } = end.value;
+      assertEquals([bytesSent, bytesReceived], [program.bytesSent, program.bytesReceived]);
+      const used = most[rank]! - stored[rank]!;
+      const allowed = program.peakBytes + (messages + 1) * ALIGNMENT;
+      assert(used <= allowed, `rank ${rank} took ${used} bytes, and was to take ${allowed} at most`);
+    }
+    await this.assertHolds(batch, after);
+  }
+
+  clear(): void {
+    for (const manager of this.managers) manager.clearData();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.part();
+    for (const runtime of this.runtimes) {
+      runtime[Symbol.dispose]();
+      assertEquals(runtime.liveBytes, 0);
+    }
+  }
+}
+
+function partsOf(batch: SequenceSample): Map<string, SequenceSample> {
+  return new Map(batch.unpack().map((sample) => [sample.ids[0]!, sample]));
+}
