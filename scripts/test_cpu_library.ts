@@ -50,22 +50,22 @@ async function run(
   args: readonly string[],
   env: Readonly<Record<string, string>>,
 ): Promise<string | null> {
-  const limit = AbortSignal.timeout(TEST_LIMIT_MS);
-  const output = await new Deno.Command(program, {
-    args: [...args],
-    env,
-    signal: limit,
-    stdout: "null",
-    stderr: "piped",
-  })
-    .output();
-  if (output.success) return null;
-  const reason = limit.aborted
+  const child = new Deno.Command(program, { args: [...args], env, stdout: "null", stderr: "piped" }).spawn();
+  let late = false;
+  // Its children die with it, so that none keeps the pipe open.
+  const limit = setTimeout(() => {
+    late = true;
+    child.kill("SIGKILL");
+  }, TEST_LIMIT_MS);
+  const { success, signal, code, stderr } = await child.output();
+  clearTimeout(limit);
+  if (success) return null;
+  const reason = late
     ? `it took more than ${TEST_LIMIT_MS / 1000} s`
-    : output.signal
-    ? `it died of ${output.signal}`
-    : `exit code ${output.code}`;
-  return `${reason}\n${new TextDecoder().decode(output.stderr).trimEnd()}`;
+    : signal
+    ? `it died of ${signal}`
+    : `exit code ${code}`;
+  return `${reason}\n${new TextDecoder().decode(stderr).trimEnd()}`;
 }
 
 async function build(mode: Mode, path: string): Promise<void> {

@@ -193,7 +193,7 @@ TEST(a_unique_id_whose_process_has_ended_is_told) { in_processes(2, creator_is_g
 
 /* The exit code of a process that runs `run`. */
 static int exit_code(void (*run)(void)) {
-  pid_t pid = fork();
+  pid_t pid = fork_child();
   if (pid == 0) {
     run();
     exit(0);

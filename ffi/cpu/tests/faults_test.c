@@ -116,7 +116,7 @@ TEST(a_call_takes_longer_when_told_to) {
 }
 
 TEST(a_process_can_be_told_to_die_in_a_call) {
-  pid_t pid = fork();
+  pid_t pid = fork_child();
   if (pid == 0) {
     int version;
     arm("ncclGetVersion:2=kill");

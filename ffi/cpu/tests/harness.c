@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -146,11 +147,19 @@ void ranks_close(struct ranks *ranks) {
   }
 }
 
+pid_t fork_child(void) {
+  pid_t parent = getpid(), pid = fork();
+  if (pid != 0) return pid;
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != parent) _exit(1);
+  return 0;
+}
+
 void in_processes(int count, void (*run)(int rank, int count, struct shared *shared), int killed_rank) {
   struct shared *shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   pid_t pids[MOST_RANKS];
   for (int rank = 0; rank < count; rank++) {
-    pids[rank] = fork();
+    pids[rank] = fork_child();
     if (pids[rank] == 0) {
       run(rank, count, shared);
       exit(0);

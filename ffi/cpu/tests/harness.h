@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/types.h>
 
 #include "../api.h"
 
@@ -41,6 +42,9 @@ const char *sentence(void);
 uint64_t account(int which);
 double seconds(void);
 void sleep_ms(int milliseconds);
+
+/* Forks a process that dies with this one, also when it is stopped. */
+pid_t fork_child(void);
 
 /* Sets an environment variable; before the first call into the library. */
 void setting(const char *name, const char *value);

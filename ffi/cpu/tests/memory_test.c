@@ -182,7 +182,7 @@ static int touch(bool write) {
 
 TEST(a_program_that_touches_device_memory_from_the_host_dies) {
   for (int write = 0; write < 2; write++) {
-    pid_t pid = fork();
+    pid_t pid = fork_child();
     if (pid == 0) _exit(touch(write == 1) & 0);
     int status = 0;
     waitpid(pid, &status, 0);
