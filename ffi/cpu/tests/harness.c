@@ -60,8 +60,10 @@ void setting(const char *name, const char *value) { setenv(name, value, 1); }
 ncclConfig_t *nonblocking(void) {
   static union {
     ncclConfig_t config;
-    char bytes[96];
+    int32_t numbers[24];
   } block;
+  /* Undefined numbers are INT_MIN; the pointers netName, at 32, and commName, at 48, are NULL. */
+  for (int i = 5; i < 24; i++) block.numbers[i] = i == 8 || i == 9 || i == 12 || i == 13 ? 0 : INT32_MIN;
   block.config = (ncclConfig_t){.size = sizeof block, .magic = NCCL_CONFIG_MAGIC, .version = 23007, .blocking = 0};
   return &block.config;
 }
