@@ -54,6 +54,8 @@ export const cpuSources: readonly string[] = [
   "settings.h",
   "shared_event.c",
   "shared_event.h",
+  "shared_file.c",
+  "shared_file.h",
   "split.c",
   "stream.c",
   "stream.h",

@@ -8,8 +8,7 @@
 
 #include "memory.h"
 #include "process.h"
-
-#define PAGE ((uint64_t)4096)
+#include "shared_file.h"
 
 struct import {
   struct import *next; /* by address, the highest first */
@@ -72,8 +71,8 @@ enum import_result import_open(const struct export_place *place, uintptr_t *addr
     return IMPORTED;
   }
   if (heap_descriptor() < 0) return NO_ADDRESSES;
-  uint64_t first = place->offset / PAGE * PAGE;
-  size_t bytes = (place->offset + place->bytes - first + PAGE - 1) / PAGE * PAGE;
+  uint64_t first = place->offset / HUGE_PAGE * HUGE_PAGE;
+  size_t bytes = (place->offset + place->bytes - first + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
   struct import *import = calloc(1, sizeof *import);
   size_t start;
   struct import **link;

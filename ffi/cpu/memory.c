@@ -12,6 +12,7 @@
 #include "imports.h"
 #include "process.h"
 #include "settings.h"
+#include "shared_file.h"
 
 #define ALIGNMENT ((size_t)512)
 /* The heap grows by at least this much: each growth costs two system calls, and a remapping in every peer. */
@@ -107,7 +108,7 @@ static void remove_free(struct block *block) {
 int heap_descriptor(void) {
   if (heap.fd >= 0) return heap.fd;
   if (process_self() == NULL) return -1;
-  int fd = shared_memory("seqferry-heap");
+  int fd = shared_file_of_huge_pages("seqferry-heap");
   if (fd < 0) return -1;
   const struct settings *settings = settings_get();
   /*
@@ -117,13 +118,14 @@ int heap_descriptor(void) {
   size_t wanted = 2 * settings->memory * (size_t)settings->devices;
   if (wanted < GROWTH * 4) wanted = GROWTH * 4;
   if (wanted > (size_t)1 << 40) wanted = (size_t)1 << 40;
+  wanted = (wanted + 2 * HUGE_PAGE - 1) / (2 * HUGE_PAGE) * (2 * HUGE_PAGE);
   void *range;
-  while ((range = mmap(NULL, 2 * wanted, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)) == MAP_FAILED) {
+  while ((range = reserve_addresses(2 * wanted)) == NULL) {
     if (wanted < GROWTH * 2) {
       close(fd);
       return -1;
     }
-    wanted /= 2;
+    wanted = wanted / (4 * HUGE_PAGE) * (2 * HUGE_PAGE);
   }
   heap.base = (uintptr_t)range;
   heap.alias = (char *)range + wanted;

@@ -14,8 +14,11 @@
 #include <unistd.h>
 
 #include "memory.h"
+#include "shared_file.h"
 
 #define CONTROL_BYTES 4096
+/* Addresses kept for a peer's heap to grow into. */
+#define RESERVED_AT_LEAST ((size_t)1 << 30)
 
 struct peer {
   struct peer *next;
@@ -25,8 +28,8 @@ struct peer {
   uint64_t start_time;
   int heap_fd; /* ours, opened from the peer's */
   struct control *control;
-  char *heap;
-  size_t mapped;
+  char *heap;      /* reserved addresses; the first `mapped` bytes are the peer's heap */
+  size_t mapped, reserved;
 };
 
 static struct self self = {.control_fd = -1};
@@ -71,20 +74,12 @@ bool process_alive(int pid, uint64_t start_time) {
   return state != 'Z' && state != 'X' && started == start_time;
 }
 
-int shared_memory(const char *name) { return (int)syscall(SYS_memfd_create, name, 1u /* MFD_CLOEXEC */); }
-
-int open_descriptor_of(int pid, int fd, bool writable) {
-  char path[64];
-  snprintf(path, sizeof path, "/proc/%d/fd/%d", pid, fd);
-  return open(path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
-}
-
 struct self *process_self(void) {
   if (self.control != NULL) return &self;
   char state;
   self.pid = (int)getpid();
   if (!read_stat(self.pid, &state, &self.start_time)) self.start_time = 0;
-  int fd = shared_memory("seqferry-control");
+  int fd = shared_file("seqferry-control");
   if (fd < 0) return NULL;
   void *page = MAP_FAILED;
   if (ftruncate(fd, CONTROL_BYTES) == 0) page = mmap(NULL, CONTROL_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -144,25 +139,37 @@ void peer_close(struct peer *peer) {
   while (*link != peer) link = &(*link)->next;
   *link = peer->next;
   if (!peer->own) {
-    if (peer->heap != NULL) munmap(peer->heap, peer->mapped);
+    if (peer->heap != NULL) munmap(peer->heap, peer->reserved);
     munmap(peer->control, CONTROL_BYTES);
     close(peer->heap_fd);
   }
   free(peer);
 }
 
+/* Maps what a heap has grown by. What is mapped stays as it is, with its pages, unless the reserved addresses run out. */
+static bool map_up_to(struct peer *peer, uint64_t size) {
+  if (size > peer->reserved) {
+    size_t reserved = RESERVED_AT_LEAST;
+    while (reserved < 2 * size) reserved *= 2;
+    char *range = reserve_addresses(reserved);
+    if (range == NULL) return false;
+    if (peer->heap != NULL) munmap(peer->heap, peer->reserved);
+    peer->heap = range;
+    peer->reserved = reserved;
+    peer->mapped = 0;
+  }
+  void *more = mmap(peer->heap + peer->mapped, size - peer->mapped, PROT_READ, MAP_SHARED | MAP_FIXED, peer->heap_fd,
+                    (off_t)peer->mapped);
+  if (more == MAP_FAILED) return false;
+  peer->mapped = size;
+  return true;
+}
+
 const void *peer_bytes(struct peer *peer, uint64_t offset, uint64_t bytes) {
   if (peer->own) return heap_bytes(offset);
   if (offset + bytes > peer->mapped) {
     uint64_t size = atomic_load_explicit(&peer->control->heap_bytes, memory_order_acquire);
-    if (offset + bytes > size) return NULL;
-    if (peer->heap != NULL) munmap(peer->heap, peer->mapped);
-    peer->heap = NULL;
-    peer->mapped = 0;
-    void *heap = mmap(NULL, size, PROT_READ, MAP_SHARED, peer->heap_fd, 0);
-    if (heap == MAP_FAILED) return NULL;
-    peer->heap = heap;
-    peer->mapped = size;
+    if (offset + bytes > size || !map_up_to(peer, size)) return NULL;
   }
   return peer->heap + offset;
 }

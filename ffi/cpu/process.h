@@ -35,11 +35,6 @@ struct self *process_self(void);
 /* Whether a process is still running. */
 bool process_alive(int pid, uint64_t start_time);
 
-/* A new shared-memory descriptor of no size, or -1. */
-int shared_memory(const char *name);
-/* Opens another process's descriptor for reading and writing, or reading only; -1 with errno. */
-int open_descriptor_of(int pid, int fd, bool writable);
-
 /* The process, shared by all who ask for the same; NULL when it cannot be reached. Lock held. */
 struct peer *peer_open(int pid, uint64_t start_time, int control_fd, int heap_fd);
 void peer_close(struct peer *peer);

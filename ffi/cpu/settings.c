@@ -32,6 +32,7 @@ static void read_environment(void) {
   settings.strict = number("SEQFERRY_CPU_STRICT", 0, 0, 1) == 1;
   settings.verbose = number("SEQFERRY_CPU_VERBOSE", 0, 0, 1) == 1;
   settings.shared_device = number("SEQFERRY_CPU_SHARED_DEVICE", 1, 0, 1) == 1;
+  settings.huge_pages = number("SEQFERRY_CPU_HUGE_PAGES", 1, 0, 1) == 1;
   settings.runtime_version = (int)number("SEQFERRY_CPU_CUDART_VERSION", SEQFERRY_CPU_CUDA_VERSION, 11000, 99990);
 }
 

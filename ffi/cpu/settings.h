@@ -11,6 +11,7 @@ struct settings {
   bool strict;         /* SEQFERRY_CPU_STRICT=1: leaks change the exit code, freed memory is poisoned whole */
   bool verbose;        /* SEQFERRY_CPU_VERBOSE=1: leaks and refusals are told on standard error */
   bool shared_device;  /* SEQFERRY_CPU_SHARED_DEVICE=0 refuses two ranks of a communicator on one physical device */
+  bool huge_pages;     /* SEQFERRY_CPU_HUGE_PAGES=0: device memory is of small pages; 1, where the system has them */
   int runtime_version; /* SEQFERRY_CPU_CUDART_VERSION: 1000 * major + 10 * minor; the build's */
 };
 

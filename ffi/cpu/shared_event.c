@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "process.h"
+#include "shared_file.h"
 
 #define EVENT_MAGIC UINT64_C(0x5346495043455654)
 #define MOST_EVENTS 4096
@@ -21,7 +22,7 @@ static struct {
 static bool open_table(void) {
   if (table.fd >= 0) return true;
   if (process_self() == NULL) return false;
-  int fd = shared_memory("seqferry-events");
+  int fd = shared_file("seqferry-events");
   if (fd < 0) return false;
   void *mapped = MAP_FAILED;
   if (ftruncate(fd, TABLE_BYTES) == 0) mapped = mmap(NULL, TABLE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);

@@ -12,6 +12,7 @@
 
 #include "memory.h"
 #include "process.h"
+#include "shared_file.h"
 
 #define MAGIC UINT64_C(0x3130797272656671) /* "qferry01" */
 #define PAGE ((size_t)4096)
@@ -64,7 +65,7 @@ ncclResult_t world_create(struct world_place *place) {
   struct self *self = process_self();
   if (self == NULL) return nccl_fail(ncclSystemError, "shared memory cannot be had: %s", strerror(errno));
   struct made *one = calloc(1, sizeof *one);
-  int fd = one == NULL ? -1 : shared_memory("seqferry-world");
+  int fd = one == NULL ? -1 : shared_file("seqferry-world");
   void *page = MAP_FAILED;
   if (fd >= 0 && ftruncate(fd, (off_t)PAGE) == 0) page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   uint64_t nonce = 0;
