@@ -34,7 +34,9 @@ const announce = (done: number) => {
 const inProcess = cells.filter((cell) => cell.where === "one process");
 const failures = await runCells(inProcess, { atOnce: Number(flags["at-once"] ?? 6), onLot: announce });
 const inProcesses = cells.filter((cell) => cell.where === "processes");
-failures.push(...await runProcessCells(inProcesses, (done) => announce(inProcess.length + done)));
+const processes = await runProcessCells(inProcesses, (done) => announce(inProcess.length + done));
+failures.push(...processes.failures);
+print(`${processes.met} of ${inProcesses.length} processes' faults were met`);
 for (const { cell, error } of failures) print(`FAILED ${cell}\n${told(error)}`);
 print(`${cells.length} cells, ${failures.length} failures, ${((performance.now() - started) / 1000).toFixed(1)} s`);
 Deno.exit(failures.length === 0 ? 0 : 1);

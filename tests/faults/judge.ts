@@ -39,11 +39,14 @@ const GRACE_MS = 4000;
 /** Whether a rank is sure that nothing has changed; what a caller's own code throws comes before the vote. */
 const certain = (end: End | null) => end?.error !== undefined && end.error.outcome !== "unknown";
 
-/** All or nothing, in time, in the words of the semantics. `victimError` says what the victim may raise. */
+/**
+ * All or nothing, in time, in the words of the semantics. `victimError` says what the victim may raise; `lost` that its process is gone;
+ * `culprit` that it is to be named by the others.
+ */
 export function judge(
   { scene, victim, timeoutMs, ends, held, fired }: Case,
   victimError: (error: NonNullable<End["error"]>) => boolean,
-  { lost = false }: { lost?: boolean } = {},
+  { lost = false, culprit = true }: { lost?: boolean; culprit?: boolean } = {},
 ): void {
   const goal = after(scene);
   const story = ends.map((end, rank) =>
@@ -77,7 +80,7 @@ export function judge(
   });
   // Nobody is certain that nothing happened where someone has committed.
   if (done) assert(!ends.some(certain), `one committed, and another says that nothing has changed\n${story}`);
-  if (ends.some((end, rank) => rank !== victim && end?.error !== undefined)) {
+  if (culprit && ends.some((end, rank) => rank !== victim && end?.error !== undefined)) {
     assert(named, `nobody names rank ${victim}\n${story}`);
   }
 }

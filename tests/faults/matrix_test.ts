@@ -22,6 +22,6 @@ Deno.test("a process that is killed or stopped at any moment costs nothing but i
   const all = await allProcessCells();
   const cells = drawn(all, 16, SEED);
   say(`${cells.length} of ${all.length} cells, SEQFERRY_TEST_SEED=${SEED}`);
-  const failures = await runProcessCells(cells);
+  const { failures } = await runProcessCells(cells);
   assertEquals(failures.map(({ cell, error }) => `${cell}: ${error}`), []);
 });

@@ -7,11 +7,12 @@
 import { assert, assertEquals } from "@std/assert";
 import { momentsOf } from "./cells.ts";
 import { type End, judge, judgeSettled } from "./judge.ts";
+import type { Command } from "./rank.ts";
 import { type Answer, RankProcess, RankProcesses } from "./ranks.ts";
 import { after, type Scene, SCENES, WORLD_SIZE } from "./scenes.ts";
 
-/** What a stopped process costs the others. */
-const STOPPED_TIMEOUT_MS = 600;
+/** What a process that is stopped, or that nothing reaches, costs the others. */
+const TIMEOUT_MS = 600;
 /** Far away: a killed process is seen long before. */
 const KILLED_TIMEOUT_MS = 20_000;
 /** How soon the survivors know of a killed process. */
@@ -20,11 +21,44 @@ const SEEN_WITHIN_MS = 1000;
 /** What a machine with other work may add. */
 const LOAD_MS = 1000;
 
+type TransferCommand = Extract<Command, { op: "transfer" }>;
+
+const gaveUp = ({ name }: NonNullable<End["error"]>) => name === "DeadlineError" || name === "PeerLostError";
+
+/** Faults that the stand-in makes in the process of rank `victim`, armed before a group; without `raises` a process dies. */
+const WIRE_FAULTS: readonly {
+  name: string;
+  rules(victim: number): string;
+  raises?: (error: NonNullable<End["error"]>) => boolean;
+  slow?: "is only slow";
+}[] = [
+  { name: "a link to it drops", rules: (rank) => `*>${rank}:1=hang`, raises: gaveUp },
+  { name: "a link to it drops in the middle of a message", rules: (rank) => `*>${rank}:1B=hang`, raises: gaveUp },
+  { name: "its stream stalls", rules: (rank) => `group@${rank}:1=hang`, raises: gaveUp },
+  {
+    name: "its group fails",
+    rules: (rank) => `group@${rank}:1=ncclSystemError`,
+    raises: ({ name, code }) => name === "NcclError" && code === 2,
+  },
+  { name: "its links are slow", rules: (rank) => `*>${rank}:*=delay 30`, raises: () => false, slow: "is only slow" },
+  { name: "its links are thin", rules: (rank) => `*>${rank}:*=rate 200000`, raises: () => false, slow: "is only slow" },
+  { name: "it is stopped in the middle of a copy", rules: (rank) => `*>${rank}:1B=stop`, raises: gaveUp },
+  {
+    name: "its sender is stopped in the middle of a copy",
+    rules: (rank) => `*>${rank}:1B=stop sender`,
+    raises: gaveUp,
+  },
+  { name: "it dies before its group", rules: (rank) => `group@${rank}:1=kill` },
+  { name: "it dies in the middle of a copy", rules: (rank) => `*>${rank}:1B=kill` },
+  { name: "its sender dies in the middle of a copy", rules: (rank) => `*>${rank}:1B=kill sender` },
+];
+
 /** A cell that runs on processes which it leaves ready for the next. */
 export interface ProcessCell {
   readonly where: "processes";
   readonly name: string;
-  run(world: RankProcesses): Promise<void>;
+  /** Whether the fault was met: one in messages is not by a rank that gets none. */
+  run(world: RankProcesses): Promise<boolean>;
 }
 
 /** All cells. */
@@ -36,25 +70,43 @@ export async function allProcessCells(): Promise<ProcessCell[]> {
       for (const moment of moments[victim]!) {
         const where = `${scene.name}, rank ${victim}, ${moment}`;
         cells.push(
-          { name: `${where}: its process is killed`, run: (world) => killed(world, scene, victim, moment) },
-          { name: `${where}: its process is stopped`, run: (world) => stopped(world, scene, victim, moment) },
+          {
+            name: `${where}: its process is killed`,
+            run: (world) => killed(world, scene, victim, { moment, signal: "SIGKILL" }),
+          },
+          {
+            name: `${where}: its process is stopped`,
+            run: (world) => survived(world, scene, victim, { moment, signal: "SIGSTOP" }, gaveUp),
+          },
         );
+        if (!moment.startsWith("before ")) continue;
+        for (const { name, rules, ...what } of WIRE_FAULTS) {
+          const faults = rules(victim);
+          cells.push({
+            name: `${where}: ${name}`,
+            run: (world) =>
+              "raises" in what
+                ? survived(world, scene, victim, { moment, faults }, what.raises, what.slow)
+                : killed(world, scene, victim, { moment, faults }),
+          });
+        }
       }
     }
   }
   return cells.map((cell) => ({ where: "processes", ...cell }));
 }
 
-/** Runs cells one after another on processes that are renewed after a failure. Answers the failures. */
+/** Runs cells one after another on processes that are renewed after a failure. Answers how many faults were met, and the failures. */
 export async function runProcessCells(
   cells: readonly ProcessCell[],
   onCell: (done: number) => void = () => {},
-): Promise<{ cell: string; error: unknown }[]> {
+): Promise<{ met: number; failures: { cell: string; error: unknown }[] }> {
   const failures: { cell: string; error: unknown }[] = [];
+  let met = 0;
   let world = RankProcesses.start(WORLD_SIZE);
   for (const [i, cell] of cells.entries()) {
     try {
-      await cell.run(world);
+      if (await cell.run(world)) met++;
     } catch (error) {
       failures.push({ cell: cell.name, error });
       await world[Symbol.asyncDispose]();
@@ -63,58 +115,95 @@ export async function runProcessCells(
     onCell(i + 1);
   }
   await world[Symbol.asyncDispose]();
-  return failures;
+  return { met, failures };
 }
 
-async function killed(world: RankProcesses, scene: Scene, victim: number, moment: string): Promise<void> {
+async function killed(
+  world: RankProcesses,
+  scene: Scene,
+  victim: number,
+  fault: Pick<TransferCommand, "moment" | "signal" | "faults">,
+): Promise<boolean> {
   await open(world, scene);
-  const answers = await world.tell((rank) =>
-    rank === victim
-      ? { op: "transfer", timeoutMs: KILLED_TIMEOUT_MS, moment, signal: "SIGKILL" }
-      : { op: "transfer", timeoutMs: KILLED_TIMEOUT_MS }
-  );
-  assertEquals(answers[victim], null, "the killed process answered");
-  const survivors = [...world.ranks.keys()].filter((rank) => rank !== victim);
+  const answers = await world.tell((rank) => ({
+    op: "transfer",
+    timeoutMs: KILLED_TIMEOUT_MS,
+    ...(rank === victim ? fault : {}),
+  }));
+  const lost = answers.indexOf(null);
+  if (lost === -1) {
+    // A fault in messages is not met by a rank that gets none.
+    assert(fault.faults !== undefined, "the killed process answered");
+    all(answers);
+    await works(world, scene);
+    return false;
+  }
+  const survivors = [...world.ranks.keys()].filter((rank) => rank !== lost);
   const held = await heldBy(world, survivors);
-  judge({ scene, victim, timeoutMs: 0, ends: answers.map(endOf), held, fired: true }, () => false, { lost: true });
+  const ends = answers.map(endOf);
+  judge({ scene, victim: lost, timeoutMs: 0, ends, held, fired: true }, () => false, { lost: true });
   for (const rank of survivors) {
     assert(answers[rank]!.ms < SEEN_WITHIN_MS + LOAD_MS, `rank ${rank} took ${answers[rank]!.ms} ms`);
   }
-  await world.ranks[victim]![Symbol.asyncDispose]();
-  world.ranks[victim] = new RankProcess();
+  await world.ranks[lost]![Symbol.asyncDispose]();
+  world.ranks[lost] = new RankProcess();
   const uniqueId = await world.uniqueId(survivors[0]);
   all(
     await world.tell((rank) =>
-      rank === victim
+      rank === lost
         ? { op: "open", scene: scene.name, uniqueId, rank, load: false }
         : { op: "rebuild", uniqueId, timeoutMs: KILLED_TIMEOUT_MS }
     ),
   );
-  judgeSettled({ scene, ends: answers.map(endOf) }, await heldBy(world) as string[][], victim);
-  await world.ranks[victim]!.must({ op: "load" });
+  judgeSettled({ scene, ends }, await heldBy(world) as string[][], lost);
+  await world.ranks[lost]!.must({ op: "load" });
   await works(world, scene);
+  return true;
 }
 
-async function stopped(world: RankProcesses, scene: Scene, victim: number, moment: string): Promise<void> {
+/** A fault that all processes survive; whoever was stopped is woken when the others have long given up. */
+async function survived(
+  world: RankProcesses,
+  scene: Scene,
+  victim: number,
+  fault: Pick<TransferCommand, "moment" | "signal" | "faults">,
+  victimError: (error: NonNullable<End["error"]>) => boolean,
+  slow: "may fail" | "is only slow" = "may fail",
+): Promise<boolean> {
   await open(world, scene);
+  const timeoutMs = slow === "may fail" ? TIMEOUT_MS : KILLED_TIMEOUT_MS;
+  let waking: ReturnType<typeof setInterval> | undefined;
+  const wake = () => world.ranks.forEach((process) => process.signal("SIGCONT"));
+  const sleep = setTimeout(() => waking = setInterval(wake, 50), timeoutMs + 1500);
   const others = [...world.ranks.keys()].filter((rank) => rank !== victim);
-  const process = world.ranks[victim]!;
-  const late = process.tell({ op: "transfer", timeoutMs: STOPPED_TIMEOUT_MS, moment, signal: "SIGSTOP" });
-  const answers = await world.tell({ op: "transfer", timeoutMs: STOPPED_TIMEOUT_MS }, others);
-  // The others may be done before the victim comes to its moment.
-  const waking = setInterval(() => process.signal("SIGCONT"), 20);
-  answers.splice(victim, 0, await late.finally(() => clearInterval(waking)));
+  const late = world.ranks[victim]!.tell({ op: "transfer", timeoutMs, ...fault });
+  const answers = await world.tell({ op: "transfer", timeoutMs }, others);
+  waking ??= setInterval(wake, 50);
+  answers.splice(victim, 0, await late);
+  clearTimeout(sleep);
+  clearInterval(waking);
   const held = await heldBy(world);
-  // How long the victim slept is no fault of its own.
-  const ends = answers.map((answer, rank) => rank === victim ? { ...endOf(answer)!, ms: 0 } : endOf(answer));
-  judge(
-    { scene, victim, timeoutMs: STOPPED_TIMEOUT_MS, ends, held, fired: true },
-    ({ name }) => name === "DeadlineError" || name === "PeerLostError",
-  );
-  const uniqueId = await world.uniqueId(others[0]);
-  all(await world.tell({ op: "rebuild", uniqueId, timeoutMs: KILLED_TIMEOUT_MS }));
-  judgeSettled({ scene, ends }, await heldBy(world) as string[][]);
+  if (slow === "is only slow") all(answers);
+  // How long a stopped process slept is no fault of its own.
+  const ends = answers.map((answer) => {
+    const end = endOf(answer)!;
+    return { ...end, ms: end.ms > timeoutMs + 1400 && stops(fault) ? 0 : end.ms };
+  });
+  const fired = ends.some(({ error }) => error !== undefined);
+  judge({ scene, victim, timeoutMs, ends, held, fired }, victimError, {
+    culprit: fault.faults?.endsWith("sender") !== true,
+  });
+  if (fired) {
+    const uniqueId = await world.uniqueId(others[0]);
+    all(await world.tell({ op: "rebuild", uniqueId, timeoutMs: KILLED_TIMEOUT_MS }));
+    judgeSettled({ scene, ends }, await heldBy(world) as string[][]);
+  }
   await works(world, scene);
+  return fired || slow === "is only slow";
+}
+
+function stops({ signal, faults }: Pick<TransferCommand, "signal" | "faults">): boolean {
+  return signal === "SIGSTOP" || faults?.includes("stop") === true;
 }
 
 async function open(world: RankProcesses, scene: Scene): Promise<void> {

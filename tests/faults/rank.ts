@@ -5,7 +5,9 @@
  */
 
 import { Communicator, DataManager, openRuntime, type RedistribStep, type RedistributeOptions } from "../../mod.ts";
+import { setCpuFaults } from "../../ffi/cpu_extras.ts";
 import { batchOf } from "../cluster.ts";
+import { native } from "../native.ts";
 import { errorFields } from "./judge.ts";
 import { listen } from "./moments.ts";
 import { resources } from "./resources.ts";
@@ -31,8 +33,8 @@ export type Command =
   | { op: "open"; scene: string; uniqueId: string; rank: number; load: boolean }
   | { op: "setUp" }
   | { op: "load" }
-  /** Runs the scene's plan; at a moment the process sends itself a signal. */
-  | { op: "transfer"; timeoutMs: number; moment?: string; signal?: Deno.Signal }
+  /** Runs the scene's plan; at a moment the process sends itself a signal, or arms faults of the stand-in for the rest of the transfer. */
+  | { op: "transfer"; timeoutMs: number; moment?: string; signal?: Deno.Signal; faults?: string }
   | { op: "held" }
   /** Disposes the manager; answers what is left in the stand-in's accounts. */
   | { op: "close" }
@@ -106,14 +108,17 @@ async function obey(command: Command): Promise<unknown> {
       load();
       return null;
     case "transfer": {
-      const { timeoutMs, moment, signal } = command;
+      const { timeoutMs, moment, signal, faults } = command;
       listen(runtime, (now) => {
-        if (now === moment) Deno.kill(Deno.pid, signal!);
+        if (now !== moment) return;
+        if (signal !== undefined) Deno.kill(Deno.pid, signal);
+        if (faults !== undefined) setCpuFaults(native.cpu!, faults);
       });
       try {
         await manager!.redistribute(sceneBatch().meta(), scene.plan, { timeoutMs, verify: scene.verify === true });
       } finally {
         listen(runtime, null);
+        setCpuFaults(native.cpu!, "");
       }
       return null;
     }
