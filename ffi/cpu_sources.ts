@@ -24,6 +24,7 @@ export const cpuSources: readonly string[] = [
   "errors.h",
   "event.c",
   "event.h",
+  "fault_messages.c",
   "fault_rules.c",
   "fault_rules.h",
   "faults.c",

@@ -57,11 +57,21 @@ struct fault_rule {
   /* Since it was armed. */
   uint64_t counted;    /* how many of WHAT there were */
   uint64_t received;   /* bytes of messages */
-  bool spent;          /* FAULT_AFTER_BYTES: it has acted */
+  bool spent;          /* FAULT_AFTER_BYTES: it has acted; FAULT_RATE: it is not about the message under way */
   uint64_t busy_until; /* FAULT_RATE: when the link is free again */
   uint64_t random;     /* state of the generator */
   size_t live[64];     /* memory: bytes in use at arming, by physical device */
 };
+
+/* The armed rules, which are locked until they are released. Taken last: no other lock is taken meanwhile. */
+struct fault_rule *fault_rules_take(int *count);
+void fault_rules_release(void);
+/* Whether a rank is the one that a rule names. */
+bool fault_is_rank(int wanted, int rank);
+/* Counts one more of what a rule is about; whether it holds for it. */
+bool fault_holds_now(struct fault_rule *rule);
+/* The signal that an action sends, or 0. */
+int fault_signal(enum fault_action action);
 
 /* Reads rules into an array of FAULT_MOST_RULES; how many there are, or -1 with a sentence. */
 int fault_rules_read(const char *text, struct fault_rule *rules, char *why, size_t why_bytes);

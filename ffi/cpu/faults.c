@@ -18,10 +18,6 @@
 #include "process.h"
 
 #define MILLISECOND UINT64_C(1000000)
-#define SECOND UINT64_C(1000000000)
-/* A slow link carries a hundredth of a second's bytes in one go, and catches up with what it missed in this time. */
-#define RATE_PORTIONS 100
-#define RATE_CATCHES_UP (50 * MILLISECOND)
 /* What every call answers when the environment's rules cannot be read: cudaErrorInitializationError and ncclInternalError. */
 #define UNREADABLE 3
 
@@ -87,6 +83,14 @@ int seqferryCpuFaults(const char *text) {
   return 0;
 }
 
+struct fault_rule *fault_rules_take(int *count) {
+  pthread_mutex_lock(&lock);
+  *count = rule_count;
+  return rules;
+}
+
+void fault_rules_release(void) { pthread_mutex_unlock(&lock); }
+
 /* ---- ranks */
 
 void fault_joined(int device, int rank) {
@@ -118,7 +122,7 @@ static int rank_of_device(int device) {
   return one_rank ? seats[0].rank : environment_rank;
 }
 
-static bool is_rank(int wanted, int rank) { return wanted == FAULT_ANY_RANK || wanted == rank; }
+bool fault_is_rank(int wanted, int rank) { return wanted == FAULT_ANY_RANK || wanted == rank; }
 
 /* ---- moments and actions */
 
@@ -131,14 +135,13 @@ static double draw(struct fault_rule *rule) {
   return (double)(z >> 11) * 0x1p-53;
 }
 
-/* Counts one more of what a rule is about; whether it holds for it. */
-static bool holds_now(struct fault_rule *rule) {
+bool fault_holds_now(struct fault_rule *rule) {
   rule->counted++;
   if (rule->moment == FAULT_BY_CHANCE) return draw(rule) < rule->chance;
   return rule->moment == FAULT_COUNTED && rule->counted >= rule->first && rule->counted <= rule->last;
 }
 
-static int signal_of(enum fault_action action) {
+int fault_signal(enum fault_action action) {
   return action == FAULT_KILL || action == FAULT_KILL_SENDER ? SIGKILL : action == FAULT_STOP || action == FAULT_STOP_SENDER ? SIGSTOP : 0;
 }
 
@@ -156,15 +159,15 @@ int fault_of_call(int call) {
   }
   for (int i = 0; i < rule_count; i++) {
     struct fault_rule *rule = &rules[i];
-    if (rule->target != FAULT_CALL || rule->call != call || !is_rank(rule->rank, rank_of_device(device)) || !holds_now(rule)) continue;
+    if (rule->target != FAULT_CALL || rule->call != call || !fault_is_rank(rule->rank, rank_of_device(device)) || !fault_holds_now(rule)) continue;
     if (rule->action == FAULT_DELAY) milliseconds += rule->amount;
-    if (signal == 0) signal = signal_of(rule->action);
+    if (signal == 0) signal = fault_signal(rule->action);
     if (rule->action != FAULT_CODE || code != 0) continue;
     code = rule->code;
     number = rule->counted;
   }
   pthread_mutex_unlock(&lock);
-  if (signal != 0) kill(getpid(), signal);
+  if (signal != 0) raise(signal);
   if (milliseconds > 0) nap(milliseconds * MILLISECOND);
   if (code == 0) return 0;
   if (number > 0) snprintf(text, sizeof text, "%s: call %llu of it was told to answer %d", call_name(call), (unsigned long long)number, code);
@@ -182,7 +185,7 @@ int fault_of_memory(int device, size_t bytes) {
   pthread_mutex_lock(&lock);
   for (int i = 0; i < rule_count && code == 0; i++) {
     const struct fault_rule *rule = &rules[i];
-    if (rule->target != FAULT_MEMORY || !is_rank(rule->rank, rank_of_device(device))) continue;
+    if (rule->target != FAULT_MEMORY || !fault_is_rank(rule->rank, rank_of_device(device))) continue;
     size_t live = heap_live_bytes(physical);
     size_t more = live > rule->live[physical] ? live - rule->live[physical] : 0;
     if (more > rule->bytes || bytes > rule->bytes - more) code = rule->code;
@@ -202,166 +205,14 @@ bool fault_holds_group(struct launch *launch) {
   pthread_mutex_lock(&lock);
   for (int i = 0; i < rule_count; i++) {
     struct fault_rule *rule = &rules[i];
-    if (rule->target != FAULT_GROUP || !is_rank(rule->rank, communicator->rank) || !holds_now(rule)) continue;
+    if (rule->target != FAULT_GROUP || !fault_is_rank(rule->rank, communicator->rank) || !fault_holds_now(rule)) continue;
     if (rule->action == FAULT_HANG) launch->held_until = UINT64_MAX;
     if (rule->action == FAULT_DELAY && launch->held_until < UINT64_MAX) launch->held_until = now + rule->amount * MILLISECOND;
-    if (signal == 0) signal = signal_of(rule->action);
+    if (signal == 0) signal = fault_signal(rule->action);
     if (rule->action == FAULT_CODE && code == 0) code = rule->code;
   }
   pthread_mutex_unlock(&lock);
-  if (signal != 0) kill(getpid(), signal);
+  if (signal != 0) raise(signal);
   if (code != 0) communicator_fail(communicator, code, "a group of rank %d was told to fail with %d", communicator->rank, code);
   return code != 0 || launch->held_until > now;
-}
-
-/* ---- messages */
-
-static struct held *held_of(struct communicator *communicator, struct operation *operation, int sender) {
-  if (operation->held == NULL) operation->held = calloc((size_t)communicator->nranks, sizeof *operation->held);
-  if (operation->held != NULL) return &operation->held[sender];
-  communicator_fail(communicator, ncclSystemError, "the host's memory is used up");
-  return NULL;
-}
-
-static bool is_about(const struct fault_rule *rule, const struct communicator *communicator, int sender) {
-  return rule->target == FAULT_MESSAGE && is_rank(rule->sender, sender) && is_rank(rule->rank, communicator->rank);
-}
-
-static void send_signal(struct communicator *communicator, int sender, int signal, bool to_sender, struct held *held) {
-  int pid = to_sender ? communicator->world->ranks[sender].pid : (int)getpid();
-  kill(pid, signal);
-  /* What comes from a process that dies does not come whole. */
-  if (signal == SIGKILL) held->until = UINT64_MAX;
-}
-
-/* Does what a rule says of a message, at its beginning or in the middle. Lock of the rules held. */
-static void act(struct communicator *communicator, int sender, const struct fault_rule *rule, struct held *held, uint64_t now) {
-  switch (rule->action) {
-    case FAULT_CODE:
-      communicator_fail(communicator, rule->code, "a message from rank %d to rank %d was told to fail with %d", sender, communicator->rank,
-                        rule->code);
-      break;
-    case FAULT_HANG:
-      held->until = UINT64_MAX;
-      break;
-    case FAULT_DELAY:
-      if (held->until < UINT64_MAX) held->until = now + rule->amount * MILLISECOND;
-      break;
-    case FAULT_RATE:
-      break;
-    default:
-      held->signal = signal_of(rule->action);
-      held->to_sender = rule->action == FAULT_KILL_SENDER || rule->action == FAULT_STOP_SENDER;
-  }
-}
-
-/* Counts a message, once, and decides what becomes of it. Lock of the rules held. */
-static void decide(struct communicator *communicator, int sender, struct held *held, uint64_t now) {
-  held->until = 1;
-  for (int i = 0; i < rule_count; i++) {
-    struct fault_rule *rule = &rules[i];
-    if (!is_about(rule, communicator, sender) || rule->action == FAULT_RATE || rule->moment == FAULT_AFTER_BYTES) continue;
-    if (holds_now(rule)) act(communicator, sender, rule, held, now);
-  }
-}
-
-/* Makes `bytes` as few as a slow link carries now. */
-static void slow_down(struct fault_rule *rule, uint64_t now, size_t *bytes) {
-  uint64_t portion = rule->amount / RATE_PORTIONS;
-  if (portion == 0) portion = 1;
-  if (rule->busy_until > now) {
-    *bytes = 0;
-  } else if (*bytes > portion) {
-    *bytes = portion;
-  }
-}
-
-static void occupy(struct fault_rule *rule, uint64_t now, size_t bytes) {
-  if (rule->busy_until + RATE_CATCHES_UP < now) rule->busy_until = now - RATE_CATCHES_UP;
-  rule->busy_until += (uint64_t)((double)bytes * (double)SECOND / (double)rule->amount);
-}
-
-/* Whether a rule on rates holds for the message under way: it counts messages at their beginning, which is when nothing was copied. */
-static bool slows(struct fault_rule *rule, bool begins) {
-  if (begins) rule->spent = !holds_now(rule);
-  return !rule->spent;
-}
-
-bool fault_holds_message(struct communicator *communicator, struct operation *operation, int sender, size_t *bytes) {
-  struct held *held = held_of(communicator, operation, sender);
-  if (held == NULL) return true;
-  uint64_t now = now_nanoseconds();
-  bool begins = held->until == 0;
-  size_t wanted = *bytes;
-  pthread_mutex_lock(&lock);
-  if (begins) decide(communicator, sender, held, now);
-  if (held->signal != 0) {
-    size_t middle = operation->bytes / 2;
-    if (operation->done < middle) {
-      if (wanted > middle - operation->done) wanted = middle - operation->done;
-    } else if (held->until <= now) {
-      int signal = held->signal;
-      held->signal = 0;
-      send_signal(communicator, sender, signal, held->to_sender, held);
-    }
-  }
-  for (int i = 0; i < rule_count; i++) {
-    struct fault_rule *rule = &rules[i];
-    if (!is_about(rule, communicator, sender)) continue;
-    if (rule->action == FAULT_RATE && slows(rule, begins)) slow_down(rule, now, &wanted);
-    if (rule->moment != FAULT_AFTER_BYTES || rule->spent) continue;
-    if (rule->received < rule->bytes) {
-      if (wanted > rule->bytes - rule->received) wanted = rule->bytes - rule->received;
-      continue;
-    }
-    rule->spent = true;
-    act(communicator, sender, rule, held, now);
-    if (held->signal != 0) {
-      int signal = held->signal;
-      held->signal = 0;
-      send_signal(communicator, sender, signal, held->to_sender, held);
-    }
-  }
-  bool is_held = held->until > now || communicator->fault != ncclSuccess;
-  for (int i = 0; i < rule_count && !is_held; i++) {
-    struct fault_rule *rule = &rules[i];
-    if (!is_about(rule, communicator, sender)) continue;
-    if (rule->action == FAULT_RATE && !rule->spent) occupy(rule, now, wanted);
-    rule->received += wanted;
-  }
-  pthread_mutex_unlock(&lock);
-  *bytes = wanted;
-  return is_held;
-}
-
-bool fault_holds_parts(struct communicator *communicator, struct operation *operation) {
-  for (int sender = 0; sender < communicator->nranks; sender++) {
-    if (sender == communicator->rank) continue;
-    struct held *held = held_of(communicator, operation, sender);
-    if (held == NULL) return true;
-    uint64_t now = now_nanoseconds();
-    pthread_mutex_lock(&lock);
-    bool begins = held->until == 0;
-    if (begins) decide(communicator, sender, held, now);
-    for (int i = 0; i < rule_count && begins; i++) {
-      struct fault_rule *rule = &rules[i];
-      if (!is_about(rule, communicator, sender)) continue;
-      rule->received += operation->bytes;
-      if (rule->action == FAULT_RATE && slows(rule, true) && held->until < UINT64_MAX) {
-        uint64_t takes = (uint64_t)((double)operation->bytes * (double)SECOND / (double)rule->amount);
-        held->until = (held->until > now ? held->until : now) + takes;
-      }
-      if (rule->moment != FAULT_AFTER_BYTES || rule->spent || rule->received <= rule->bytes) continue;
-      rule->spent = true;
-      act(communicator, sender, rule, held, now);
-    }
-    if (held->signal != 0 && held->until <= now) {
-      int signal = held->signal;
-      held->signal = 0;
-      send_signal(communicator, sender, signal, held->to_sender, held);
-    }
-    pthread_mutex_unlock(&lock);
-    if (held->until > now || communicator->fault != ncclSuccess) return true;
-  }
-  return false;
 }

@@ -238,12 +238,14 @@ TEST(a_join_that_cannot_be_is_refused_on_all_who_came) {
   memset(&junk, 1, sizeof junk);
   CHECK_EQUAL(ncclCommInitRank(&a, 2, junk, 1), ncclInvalidArgument);
   ncclConfig_t config = *nonblocking();
+  config.size = sizeof config;
   config.magic = 1;
   CHECK_EQUAL(ncclCommInitRankConfig(&a, 2, id, 0, &config), ncclInvalidArgument);
   config = *nonblocking();
   config.size = 4;
   CHECK_EQUAL(ncclCommInitRankConfig(&a, 2, id, 0, &config), ncclInvalidArgument);
   config = *nonblocking();
+  config.size = sizeof config;
   config.blocking = 7;
   CHECK_EQUAL(ncclCommInitRankConfig(&a, 2, id, 0, &config), ncclInvalidArgument);
   /* Another number of ranks. */
