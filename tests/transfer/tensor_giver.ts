@@ -5,7 +5,12 @@
  */
 
 import { Communicator, DataManager, openRuntime } from "../../mod.ts";
-import { type ExportedTensor, exportTensor, importTensor, type TensorExport } from "../../src/transfer/tensor_export.ts";
+import {
+  type ExportedTensor,
+  exportTensor,
+  importTensor,
+  type TensorExport,
+} from "../../src/transfer/tensor_export.ts";
 import { batchOf } from "../cluster.ts";
 
 /** What the process can be told. */
