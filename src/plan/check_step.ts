@@ -26,15 +26,19 @@ export interface RawStep {
 /** The names of the fields, in the order in which they are written. */
 export const STEP_FIELDS: readonly (keyof RawStep)[] = ["comm_type", "root", "srcs", "dsts", "ids", "keys"];
 
+/** Refuses what is not a list of ids, each a string and none twice. Throws a {@linkcode PlanError} that names the place. */
+export type IdsCheck = (ids: unknown, place: string) => void;
+
 /**
  * Refuses a step that is malformed in itself: wrong types, ranks that are no whole numbers from 0 up, lists that do not go together,
  * something named twice in one list, no keys.
  *
  * @param step Its fields.
  * @param place Where it stands, for the error: `plan[3]`.
+ * @param checkIds Called with each list of ids, in their order.
  * @throws {PlanError} that names the place: `plan[3].dsts[1]`.
  */
-export function checkStep(step: RawStep, place: string): void {
+export function checkStep(step: RawStep, place: string, checkIds: IdsCheck = requireIds): void {
   switch (step.comm_type) {
     case "bcast": {
       requireRank(step.root, `${place}.root`);
@@ -43,21 +47,21 @@ export function checkStep(step: RawStep, place: string): void {
         fail(`${place}.srcs`, `the sources of a bcast are its root alone, [${step.root}], not ${show(srcs)}`);
       }
       requireRanks(step.dsts, `${place}.dsts`, true);
-      requireNames(step.ids, `${place}.ids`, "id");
+      checkIds(step.ids, `${place}.ids`);
       break;
     }
     case "gather": {
       requireRank(step.root, `${place}.root`);
       const srcs = requireRanks(step.srcs, `${place}.srcs`, true);
       requireNull(step.dsts, `${place}.dsts`, "a gather has no dsts");
-      requireIdsFor(step.ids, srcs, place, "srcs");
+      requireIdsFor(step.ids, srcs, place, "srcs", checkIds);
       break;
     }
     case "scatter": {
       requireRank(step.root, `${place}.root`);
       requireNull(step.srcs, `${place}.srcs`, "a scatter has no srcs");
       const dsts = requireRanks(step.dsts, `${place}.dsts`, true);
-      requireIdsFor(step.ids, dsts, place, "dsts");
+      requireIdsFor(step.ids, dsts, place, "dsts", checkIds);
       break;
     }
     case "exchange": {
@@ -68,7 +72,7 @@ export function checkStep(step: RawStep, place: string): void {
         fail(`${place}.dsts`, `there is one list for each of ${srcs.length} srcs, not ${dsts.length}`);
       }
       dsts.forEach((ranks, i) => requireRanks(ranks, `${place}.dsts[${i}]`, true));
-      requireIdsFor(step.ids, srcs, place, "srcs");
+      requireIdsFor(step.ids, srcs, place, "srcs", checkIds);
       break;
     }
     default:
@@ -91,6 +95,11 @@ export function isRank(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0;
 }
 
+/** Refuses an id or key that is no string. */
+function requireName(value: unknown, place: string, what: "id" | "key"): asserts value is string {
+  if (typeof value !== "string") fail(place, `${what === "id" ? "an id" : "a key"} is a string, not ${show(value)}`);
+}
+
 function requireRank(value: unknown, place: string): void {
   if (!isRank(value)) fail(place, `a rank is a whole number from 0 up, not ${show(value)}`);
 }
@@ -105,20 +114,28 @@ function requireRanks(value: unknown, place: string, once: boolean): number[] {
 function requireNames(value: unknown, place: string, what: "id" | "key"): string[] {
   const names = requireList(value, place);
   for (let i = 0; i < names.length; i++) {
-    if (typeof names[i] !== "string") {
-      fail(`${place}[${i}]`, `${what === "id" ? "an id" : "a key"} is a string, not ${show(names[i])}`);
-    }
+    if (typeof names[i] !== "string") requireName(names[i], `${place}[${i}]`, what);
   }
   requireOnce(names, place, what);
   return names as string[];
 }
 
-function requireIdsFor(value: unknown, ranks: readonly number[], place: string, side: "srcs" | "dsts"): void {
+function requireIds(value: unknown, place: string): void {
+  requireNames(value, place, "id");
+}
+
+function requireIdsFor(
+  value: unknown,
+  ranks: readonly number[],
+  place: string,
+  side: "srcs" | "dsts",
+  checkIds: IdsCheck,
+): void {
   const lists = requireList(value, `${place}.ids`);
   if (lists.length !== ranks.length) {
     fail(`${place}.ids`, `there is one list for each of ${ranks.length} ${side}, not ${lists.length}`);
   }
-  for (let i = 0; i < lists.length; i++) requireNames(lists[i], `${place}.ids[${i}]`, "id");
+  for (let i = 0; i < lists.length; i++) checkIds(lists[i], `${place}.ids[${i}]`);
 }
 
 function requireList(value: unknown, place: string): unknown[] {
@@ -135,6 +152,47 @@ function requireOnce(list: readonly unknown[], place: string, what: string): voi
   const seen = new Set<unknown>();
   const again = list.findIndex((item) => seen.has(item) || !seen.add(item));
   fail(`${place}[${again}]`, `${what} ${show(list[again])} is named twice`);
+}
+
+/** Checks lists of ids and looks up their positions, without a set for each list. */
+export class IdPositioner {
+  /** What was looked up since {@linkcode IdPositioner.take}. */
+  #lists: Int32Array[] = [];
+  readonly #positions: ReadonlyMap<string, number>;
+  /** By position the number of the last list that named it. */
+  readonly #namedIn: Int32Array;
+  #list = 0;
+
+  /** `positions` has the known ids, numbered from 0 on. */
+  constructor(positions: ReadonlyMap<string, number>) {
+    this.#positions = positions;
+    this.#namedIn = new Int32Array(positions.size);
+  }
+
+  /** Takes one list. */
+  readonly check: IdsCheck = (value, place) => {
+    const ids = requireList(value, place);
+    const found = new Int32Array(ids.length);
+    const list = ++this.#list;
+    for (let i = 0; i < ids.length; i++) {
+      const position = this.#positions.get(ids[i] as string);
+      if (position === undefined) throw unknownId(ids[i], `${place}[${i}]`);
+      if (this.#namedIn[position] === list) fail(`${place}[${i}]`, `id ${show(ids[i])} is named twice`);
+      this.#namedIn[position] = list;
+      found[i] = position;
+    }
+    this.#lists.push(found);
+  };
+
+  /** The positions of the lists since the last call. */
+  take(): Int32Array[] {
+    return this.#lists.splice(0);
+  }
+}
+
+function unknownId(id: unknown, place: string): PlanError {
+  requireName(id, place, "id");
+  return new PlanError(`${place}: the metadata has no id ${show(id)}`, { place, id });
 }
 
 function fail(place: string, why: string): never {

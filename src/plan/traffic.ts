@@ -1,18 +1,14 @@
 /**
  * The messages that a plan comes to, for all ranks at once.
  *
- * The rules are those by which a plan is lowered for one rank. What a rank has from before the transfer it can send in phase 0, what it received in
- * one phase it can send from the next on, and every delivery starts in the phase in which its source has the item. A rank that the plan
- * shows to have an item is not sent it again. Where an item goes to several ranks, one copy leaves the source for the lowest of them, and all who
- * have it by then pass it on: a binomial tree. Replica groups' own broadcasts are not considered.
- *
- * Items with the same history share one; what a movement does to a history is worked out once.
+ * The rules are those by which a plan is lowered for one rank (`history.ts`). Replica groups' own broadcasts are not considered.
  *
  * @module
  */
 
 import type { ItemSizes } from "./item_sizes.ts";
-import { type Movement, movementsOf } from "./movements.ts";
+import { blankHistory, type Effect, effectOf, type History, type Hop, nameOf } from "./history.ts";
+import { forEachMovement, type Movement, positionsOf } from "./movements.ts";
 import type { RedistribStep } from "./step.ts";
 
 /** All that one rank sends another in one phase. */
@@ -85,8 +81,8 @@ export function trafficOf(plan: readonly RedistribStep[], items: Items, worldSiz
   const walk = new Walk(items);
   for (const step of plan) walk.take(step, () => {});
   const traffic = new Traffic(worldSize);
-  for (const { hops, bytes, items } of walk.effects) {
-    for (const { phase, from, to } of hops) traffic.add(phase, from, to, bytes, items);
+  for (const { effect, bytes, items } of walk.tallies) {
+    for (const { phase, from, to } of effect.hops) traffic.add(phase, from, to, bytes, items);
   }
   return traffic;
 }
@@ -115,35 +111,17 @@ export function busiestRanks(plan: readonly RedistribStep[], items: Items): { ra
   });
 }
 
-/** One message's worth of one item. */
-interface Hop {
-  readonly phase: number;
-  readonly from: number;
-  readonly to: number;
-}
-
-/** What a movement does to the items of one history, and how many that were. */
-interface Effect {
-  readonly hops: readonly Hop[];
-  readonly next: History;
+/** What a movement did to items of one history, and how many that were. */
+interface Tally {
+  readonly effect: Effect;
   bytes: number;
+  /** Those with bytes. */
   items: number;
-}
-
-/** Which ranks have an item, and since which phase: what was before, and what came then. */
-interface History {
-  readonly before: History | undefined;
-  readonly ranks: readonly number[];
-  /** By position in `ranks`, the first phase in which the rank can send the item. */
-  readonly phases: readonly number[];
-  /** By source and destinations; undefined until something happens. */
-  effects: Map<string, Effect> | undefined;
 }
 
 /** Goes through a plan step by step. */
 class Walk {
-  /** All that has happened. */
-  readonly effects: Effect[] = [];
+  readonly #tallies = new Map<Effect, Tally>();
   readonly #placeOfId: ReadonlyMap<string, number>;
   readonly #placeOfKey: ReadonlyMap<string, number>;
   readonly #sizes: ItemSizes;
@@ -154,90 +132,55 @@ class Walk {
     this.#placeOfId = new Map(ids.map((id, i) => [id, i]));
     this.#placeOfKey = new Map(keys.map((key, k) => [key, k]));
     this.#sizes = sizes;
-    const blank: History = { before: undefined, ranks: [], phases: [], effects: undefined };
+    const blank = blankHistory();
     this.#histories = keys.map(() => new Array<History>(ids.length).fill(blank));
+  }
+
+  /** All that has happened. */
+  get tallies(): Iterable<Tally> {
+    return this.#tallies.values();
   }
 
   /** Takes one step. Tells `moved` of the bytes that make the same hops, in one or several calls. */
   take(step: RedistribStep, moved: (hops: readonly Hop[], bytes: number) => void): void {
-    for (const { source, destinations, ids, direct } of movementsOf(step)) {
-      const name = `${source}${direct ? "=" : ":"}${destinations.join()}`;
-      const places = ids.map((id) => this.#placeOfId.get(id)!);
+    forEachMovement(step, positionsOf(step, this.#placeOfId), (movement, ids) => {
+      const name = nameOf(movement);
       for (const key of step.keys) {
         const k = this.#placeOfKey.get(key)!;
-        this.#move(this.#histories[k]!, this.#sizes.byKey[k]!, places, name, { source, destinations, direct }, moved);
+        this.#move(this.#histories[k]!, this.#sizes.byKey[k]!, ids, name, movement, moved);
       }
-    }
+    });
   }
 
   #move(
     histories: History[],
     sizes: Float64Array,
-    places: readonly number[],
+    ids: Int32Array,
     name: string,
-    movement: Omit<Movement, "ids">,
+    movement: Movement,
     moved: (hops: readonly Hop[], bytes: number) => void,
   ): void {
     let before: History | undefined;
-    let effect: Effect | undefined;
+    let tally: Tally | undefined;
     let bytes = 0;
-    for (const i of places) {
-      if (histories[i] !== before || effect === undefined) {
-        if (effect !== undefined) moved(effect.hops, bytes);
+    for (const i of ids) {
+      if (histories[i] !== before || tally === undefined) {
+        if (tally !== undefined) moved(tally.effect.hops, bytes);
         bytes = 0;
         before = histories[i]!;
-        effect = before.effects?.get(name);
-        if (effect === undefined) {
-          (before.effects ??= new Map()).set(name, effect = deliver(before, movement));
-          this.effects.push(effect);
-        }
+        tally = this.#tallyOf(effectOf(before, movement, name, []));
       }
-      histories[i] = effect.next;
+      histories[i] = tally.effect.next;
       bytes += sizes[i]!;
-      effect.bytes += sizes[i]!;
-      if (sizes[i]! > 0) effect.items++;
+      tally.bytes += sizes[i]!;
+      if (sizes[i]! > 0) tally.items++;
     }
-    if (effect !== undefined) moved(effect.hops, bytes);
+    if (tally !== undefined) moved(tally.effect.hops, bytes);
   }
-}
 
-function sinceOf(history: History, rank: number): number | undefined {
-  for (let at: History | undefined = history; at !== undefined; at = at.before) {
-    const place = at.ranks.indexOf(rank);
-    if (place >= 0) return at.phases[place];
+  #tallyOf(effect: Effect): Tally {
+    let tally = this.#tallies.get(effect);
+    if (tally === undefined) this.#tallies.set(effect, tally = { effect, bytes: 0, items: 0 });
+    return tally;
   }
-  return undefined;
-}
-
-function deliver(before: History, { source, destinations, direct }: Omit<Movement, "ids">): Effect {
-  const ranks: number[] = [];
-  const phases: number[] = [];
-  let start = sinceOf(before, source);
-  if (start === undefined) {
-    start = 0;
-    ranks.push(source);
-    phases.push(start);
-  }
-  const missing = destinations.filter((rank) => rank !== source && sinceOf(before, rank) === undefined);
-  const hops: Hop[] = [];
-  if (direct) {
-    for (const to of missing) {
-      hops.push({ phase: start, from: source, to });
-      ranks.push(to);
-      phases.push(start + 1);
-    }
-  }
-  for (let phase = start; hops.length < missing.length; phase++) {
-    // In the first phase the source sends; from then on all who have received.
-    const senders = phase === start ? [source] : missing.slice(0, hops.length);
-    for (const from of senders) {
-      const to = missing[hops.length];
-      if (to === undefined) break;
-      hops.push({ phase, from, to });
-      ranks.push(to);
-      phases.push(phase + 1);
-    }
-  }
-  const next = ranks.length === 0 ? before : { before, ranks, phases, effects: undefined };
-  return { hops, next, bytes: 0, items: 0 };
 }

@@ -6,7 +6,8 @@
 
 import { PlanError } from "../errors.ts";
 import { show } from "../show.ts";
-import { checkStep } from "./check_step.ts";
+import { checkStep, IdPositioner, type IdsCheck } from "./check_step.ts";
+import type { IdPositions } from "./movements.ts";
 import { rawStep } from "./plan_json.ts";
 import type { RedistribStep } from "./step.ts";
 
@@ -40,20 +41,48 @@ export interface ValidatePlanOptions {
  */
 export function validatePlan(plan: readonly RedistribStep[], options: ValidatePlanOptions): void {
   const { worldSize, meta } = options;
-  if (!Array.isArray(plan)) throw new PlanError(`plan: it is an array of steps, not ${show(plan)}`, { place: "plan" });
-  const ids = meta === undefined ? undefined : new Set(meta.ids);
-  for (const [i, step] of (plan as readonly RedistribStep[]).entries()) {
-    const place = `plan[${i}]`;
-    if (typeof step !== "object" || step === null) {
-      throw new PlanError(`${place}: a step is an object, not ${show(step)}`, { place });
-    }
-    checkStep(rawStep(step), place);
-    if (step.root !== null) requireInWorld(step.root, worldSize, `${place}.root`);
-    requireAllInWorld(step.srcs, worldSize, `${place}.srcs`);
-    requireAllInWorld(step.dsts, worldSize, `${place}.dsts`);
-    if (ids !== undefined) requireKnown(step.ids, ids, `${place}.ids`);
-    if (meta !== undefined) step.keys.forEach((key, k) => requireMovable(key, meta, `${place}.keys[${k}]`));
+  if (meta === undefined) {
+    requireSteps(plan).forEach((step, i) => checkOne(step, `plan[${i}]`, worldSize));
+  } else {
+    resolvePlan(plan, { worldSize, meta, positions: new Map(meta.ids.map((id, i) => [id, i])) });
   }
+}
+
+/**
+ * Validates a plan, and looks up the positions of its ids while at it.
+ *
+ * @param plan The steps.
+ * @param options As {@linkcode validatePlan} takes them; `positions` numbers the ids of the metadata.
+ * @returns By step the positions of its ids.
+ * @throws {PlanError} as {@linkcode validatePlan} does.
+ */
+export function resolvePlan(
+  plan: readonly RedistribStep[],
+  options: Required<ValidatePlanOptions> & { positions: ReadonlyMap<string, number> },
+): IdPositions[] {
+  const { worldSize, meta, positions } = options;
+  const positioner = new IdPositioner(positions);
+  return requireSteps(plan).map((step, i) => {
+    const place = `plan[${i}]`;
+    checkOne(step, place, worldSize, positioner.check);
+    for (const [k, key] of step.keys.entries()) requireMovable(key, meta, () => `${place}.keys[${k}]`);
+    return positioner.take();
+  });
+}
+
+function requireSteps(plan: readonly RedistribStep[]): readonly RedistribStep[] {
+  if (!Array.isArray(plan)) throw new PlanError(`plan: it is an array of steps, not ${show(plan)}`, { place: "plan" });
+  return plan;
+}
+
+function checkOne(step: RedistribStep, place: string, worldSize: number, checkIds?: IdsCheck): void {
+  if (typeof step !== "object" || step === null) {
+    throw new PlanError(`${place}: a step is an object, not ${show(step)}`, { place });
+  }
+  checkStep(rawStep(step), place, checkIds);
+  if (step.root !== null) requireInWorld(step.root, worldSize, `${place}.root`);
+  requireAllInWorld(step.srcs, worldSize, `${place}.srcs`);
+  requireAllInWorld(step.dsts, worldSize, `${place}.dsts`);
 }
 
 function requireInWorld(rank: number, worldSize: number, place: string): void {
@@ -68,24 +97,14 @@ function requireAllInWorld(
   place: string,
 ): void {
   ranks?.forEach((rank, i) => {
-    if (typeof rank === "number") requireInWorld(rank, worldSize, `${place}[${i}]`);
-    else requireAllInWorld(rank, worldSize, `${place}[${i}]`);
+    if (typeof rank !== "number") requireAllInWorld(rank, worldSize, `${place}[${i}]`);
+    else if (rank >= worldSize) requireInWorld(rank, worldSize, `${place}[${i}]`);
   });
 }
 
-function requireKnown(ids: readonly (string | readonly string[])[], known: ReadonlySet<string>, place: string): void {
-  for (const [i, id] of ids.entries()) {
-    if (typeof id !== "string") {
-      requireKnown(id, known, `${place}[${i}]`);
-    } else if (!known.has(id)) {
-      const at = `${place}[${i}]`;
-      throw new PlanError(`${at}: the metadata has no id ${show(id)}`, { place: at, id });
-    }
-  }
-}
-
-function requireMovable(key: string, meta: PlanMeta, place: string): void {
+function requireMovable(key: string, meta: PlanMeta, placeOf: () => string): void {
   if (!meta.keys.includes(key)) {
+    const place = placeOf();
     throw new PlanError(`${place}: the metadata has no key ${show(key)}; it has ${meta.keys.join(", ") || "none"}`, {
       place,
       key,
@@ -94,6 +113,7 @@ function requireMovable(key: string, meta: PlanMeta, place: string): void {
   for (const field of ["dtypes", "trailingShapes"] as const) {
     const table = meta[field];
     if (!Object.hasOwn(table, key) || table[key] === null) {
+      const place = placeOf();
       const what = field === "dtypes" ? "dtype" : "trailing shape";
       throw new PlanError(`${place}: key ${show(key)} has no data to move: its ${what} is null`, { place, key });
     }

@@ -12,6 +12,7 @@
 
 import { SampleError } from "../errors.ts";
 import { type DType, itemSize } from "../sample/dtype.ts";
+import { sumOf } from "../sample/fields.ts";
 import type { SequenceSample } from "../sample/sequence_sample.ts";
 
 /** One key of a catalogue. */
@@ -36,8 +37,10 @@ export class Catalogue {
   readonly lengths: Float64Array;
   /** Per item its size in bytes. */
   readonly bytes: Float64Array;
-  readonly #idIndex: Map<string, number>;
-  readonly #keyIndex: Map<string, number>;
+  /** By key, by id, the lengths of its sequences. */
+  readonly seqlens: readonly (readonly (readonly number[])[])[];
+  readonly #idIndex = new Map<string, number>();
+  readonly #keyIndex = new Map<string, number>();
 
   /** Numbers the items of `meta`. Its data, if any, is not looked at. */
   constructor(meta: SequenceSample) {
@@ -50,17 +53,18 @@ export class Catalogue {
         : trailingShape.reduce((product, dim) => product * dim, itemSize(dtype));
       return { name, dtype, trailingShape, bytesPerElement };
     }).sort((a, b) => elementSize(b) - elementSize(a) || (a.name < b.name ? -1 : 1));
-    this.#idIndex = new Map(this.ids.map((id, index) => [id, index]));
-    this.#keyIndex = new Map(this.keys.map((key, index) => [key.name, index]));
+    for (let index = 0; index < this.ids.length; index++) this.#idIndex.set(this.ids[index]!, index);
+    for (const [index, key] of this.keys.entries()) this.#keyIndex.set(key.name, index);
+    this.seqlens = this.keys.map(({ name }) => meta.seqlens[name]!);
     this.lengths = new Float64Array(this.ids.length * this.keys.length);
     this.bytes = new Float64Array(this.lengths.length);
     let item = 0;
-    for (const key of this.keys) {
-      for (const lengths of meta.seqlens[key.name]!) {
-        let sum = 0;
-        for (const length of lengths) sum += length;
-        this.lengths[item] = sum;
-        this.bytes[item] = sum * key.bytesPerElement;
+    for (const [keyIndex, { bytesPerElement }] of this.keys.entries()) {
+      const perId = this.seqlens[keyIndex]!;
+      for (let idIndex = 0; idIndex < perId.length; idIndex++) {
+        const length = sumOf(perId[idIndex]!);
+        this.lengths[item] = length;
+        this.bytes[item] = length * bytesPerElement;
         item++;
       }
     }
@@ -69,6 +73,11 @@ export class Catalogue {
   /** How many items there are. */
   get size(): number {
     return this.lengths.length;
+  }
+
+  /** The positions of the ids. */
+  get idIndices(): ReadonlyMap<string, number> {
+    return this.#idIndex;
   }
 
   /** The position of an id, or undefined. */

@@ -1,18 +1,18 @@
 /**
  * Lowering a plan to programs.
  *
- * The plan is walked step by step, keeping for each item which ranks have it by then, and since which phase. Each step becomes deliveries from
- * its source to those of its destinations that the plan does not already show to have the item; a delivery starts in the phase in which its
- * source has the item, so that steps without a data dependency share a phase. Where an item goes to several ranks, one copy leaves the
- * source; the rest is a broadcast within a replica group where the destinations hold a whole one, and else a binomial tree among them. Only in an
- * exchange the source sends to each destination itself.
+ * The plan is walked step by step, keeping for each item which ranks have it by then, and since which phase (`history.ts` has the rules). Each step becomes
+ * deliveries from its source to those of its destinations that the plan does not already show to have the item; a delivery starts in the phase in
+ * which its source has the item, so that steps without a data dependency share a phase. Where the destinations hold a whole replica group, one copy to a
+ * member is broadcast within it.
  *
  * Pure: knows no device, and gives the same result everywhere.
  *
  * @module
  */
 
-import { movementsOf } from "../plan/movements.ts";
+import { blankHistory, type Effect, effectOf, type History, nameOf, type ReplicaMembers } from "../plan/history.ts";
+import { forEachMovement, type IdPositions, type Movement, positionsOf } from "../plan/movements.ts";
 import type { RedistribStep } from "../plan/step.ts";
 import type { Catalogue } from "./catalogue.ts";
 import type { GroupBroadcast, Message, Phase, Program } from "./program.ts";
@@ -41,181 +41,158 @@ export function lowerPlan(
   rank: number,
   options: LoweringOptions,
 ): Program {
-  const builder = new ProgramBuilder(catalogue, rank);
-  const holders = new Holders(catalogue.size);
-  const groups = (options.replicaGroups ?? []).map((members, group) => ({ group, members }))
+  const positions = plan.map((step) => positionsOf(step, catalogue.idIndices));
+  return lowerResolved(plan, positions, catalogue, rank, options);
+}
+
+/** As {@linkcode lowerPlan}, where the positions of each step's ids in the catalogue are known. */
+export function lowerResolved(
+  plan: readonly RedistribStep[],
+  positions: readonly IdPositions[],
+  catalogue: Catalogue,
+  rank: number,
+  options: LoweringOptions,
+): Program {
+  const groups = (options.replicaGroups ?? []).map((members, group): ReplicaMembers => ({ group, members }))
     .filter(({ members }) => members.length >= SMALLEST_BROADCAST_GROUP);
-  const missing: number[] = [];
-
+  const lowering = new Lowering(catalogue, rank, groups);
   for (const [position, step] of plan.entries()) {
-    builder.step = position;
     const keyIndices = step.keys.map((key) => catalogue.keyIndex(key)!);
-    for (const { source, destinations, ids, direct } of movementsOf(step)) {
-      for (const id of ids) {
-        const idIndex = catalogue.idIndex(id)!;
-        for (const keyIndex of keyIndices) {
-          const item = catalogue.item(keyIndex, idIndex);
-          let start = holders.since(item, source);
-          if (start < 0) {
-            // The plan takes the source to have had the item from before.
-            start = 0;
-            holders.add(item, source, 0);
-            if (source === rank) builder.required.push(item);
-          }
-          missing.length = 0;
-          for (const to of destinations) if (holders.since(item, to) < 0) missing.push(to);
-          if (missing.length === 0) continue;
-          if (!direct && groups.length > 0) {
-            deliverToGroups(item, source, start, missing, groups, builder, holders);
-          }
-          for (let i = 0; i < missing.length; i++) {
-            // One copy leaves the source for the first. From then on all who have it pass it on: in round r those from 2^r to 2^(r+1) are served.
-            const round = direct || i === 0 ? -1 : 31 - Math.clz32(i);
-            const from = round < 0 ? source : missing[i - (1 << round)]!;
-            const phase = start + 1 + round;
-            builder.hop(phase, from, missing[i]!, item);
-            holders.add(item, missing[i]!, phase + 1);
-          }
-        }
-      }
-    }
+    forEachMovement(step, positions[position]!, (movement, ids) => lowering.take(position, movement, ids, keyIndices));
   }
-  return builder.finish(options.worldSize);
+  return lowering.finish(options.worldSize);
 }
 
-/** Serves whole replica groups by one copy to a member, unless the source is one, and a broadcast from there; takes them out of `missing`. */
-function deliverToGroups(
-  item: number,
-  source: number,
-  start: number,
-  missing: number[],
-  groups: readonly { group: number; members: readonly number[] }[],
-  builder: ProgramBuilder,
-  holders: Holders,
-): void {
-  for (const { group, members } of groups) {
-    if (!members.every((member) => member === source || missing.includes(member))) continue;
-    const root = members.includes(source) ? source : members[0]!;
-    if (root !== source) builder.hop(start, source, root, item);
-    builder.cast(start, group, members, root, item);
-    for (const member of members) {
-      if (member === source) continue;
-      missing.splice(missing.indexOf(member), 1);
-      holders.add(item, member, start + 1);
-    }
-  }
+/** What an effect means for the rank whose program is made. */
+interface Part {
+  /** The messages and broadcasts that the items travel in. */
+  readonly drafts: readonly Draft[];
+  /** Whether the items arrive here. */
+  readonly arrives: boolean;
+  /** Whether the plan takes this rank to have had them from before. */
+  readonly required: boolean;
 }
 
-/** Which ranks have each item, and since which phase (0: from before the transfer): a short list for each item, all in three arrays. */
-class Holders {
-  readonly #first: Int32Array;
-  #next: Int32Array;
-  #rank: Int32Array;
-  #since: Int32Array;
-  #used = 0;
-
-  constructor(items: number) {
-    this.#first = new Int32Array(items).fill(-1);
-    const capacity = Math.max(16, 4 * items);
-    this.#next = new Int32Array(capacity);
-    this.#rank = new Int32Array(capacity);
-    this.#since = new Int32Array(capacity);
-  }
-
-  /** The first phase in which `rank` can send the item; -1 where it has it not. */
-  since(item: number, rank: number): number {
-    for (let at = this.#first[item]!; at >= 0; at = this.#next[at]!) {
-      if (this.#rank[at] === rank) return this.#since[at]!;
-    }
-    return -1;
-  }
-
-  add(item: number, rank: number, since: number): void {
-    if (this.#used === this.#next.length) {
-      this.#next = twice(this.#next);
-      this.#rank = twice(this.#rank);
-      this.#since = twice(this.#since);
-    }
-    const at = this.#used++;
-    this.#next[at] = this.#first[item]!;
-    this.#rank[at] = rank;
-    this.#since[at] = since;
-    this.#first[item] = at;
-  }
-}
-
-function twice(array: Int32Array): Int32Array {
-  const larger = new Int32Array(array.length * 2);
-  larger.set(array);
-  return larger;
+/** A message or broadcast while it is being collected. */
+interface Draft {
+  readonly items: number[];
+  readonly steps: Set<number>;
 }
 
 /** What one rank does in one phase, while it is being collected. */
 interface PhaseDraft {
-  readonly sends: Map<number, number[]>;
-  readonly receives: Map<number, number[]>;
-  readonly casts: Map<string, { group: number; root: number; items: number[] }>;
+  /** By peer. */
+  readonly sends: Map<number, Draft>;
+  /** By peer. */
+  readonly receives: Map<number, Draft>;
+  readonly casts: Map<string, Draft & { group: number; root: number }>;
   readonly steps: Set<number>;
 }
 
-/** Collects what concerns one rank. */
-class ProgramBuilder {
-  /** The position of the step that is being lowered. */
-  step = 0;
-  readonly required: number[] = [];
-  readonly #received: number[] = [];
+/** Walks through a plan and collects what concerns one rank. */
+class Lowering {
   readonly #catalogue: Catalogue;
   readonly #rank: number;
-  readonly #drafts: (PhaseDraft | undefined)[] = [];
-  #phases = 0;
+  readonly #groups: readonly ReplicaMembers[];
+  /** By item. */
+  readonly #histories: History[];
+  /** By item, 1 where it is. */
+  readonly #required: Uint8Array;
+  /** By item, 1 where it is. */
+  readonly #received: Uint8Array;
+  /** Null where an effect means nothing for this rank. */
+  readonly #parts = new Map<Effect, Part | null>();
+  readonly #phases: PhaseDraft[] = [];
 
-  constructor(catalogue: Catalogue, rank: number) {
+  constructor(catalogue: Catalogue, rank: number, groups: readonly ReplicaMembers[]) {
     this.#catalogue = catalogue;
     this.#rank = rank;
+    this.#groups = groups;
+    this.#histories = new Array<History>(catalogue.size).fill(blankHistory());
+    this.#required = new Uint8Array(catalogue.size);
+    this.#received = new Uint8Array(catalogue.size);
   }
 
-  /** An item goes from one rank to another. */
-  hop(phase: number, from: number, to: number, item: number): void {
-    if (phase >= this.#phases) this.#phases = phase + 1;
-    if (from !== this.#rank && to !== this.#rank) return;
-    if (to === this.#rank) this.#received.push(item);
-    // Items without bytes travel in no message.
-    if (this.#catalogue.bytes[item] === 0) return;
-    const draft = this.#draft(phase);
-    if (from === this.#rank) append(draft.sends, to, item);
-    else append(draft.receives, from, item);
+  /** Takes one movement of the step at a position in the plan. */
+  take(step: number, movement: Movement, ids: Int32Array, keyIndices: readonly number[]): void {
+    const name = nameOf(movement);
+    const histories = this.#histories;
+    const { bytes } = this.#catalogue;
+    for (const keyIndex of keyIndices) {
+      const firstItem = this.#catalogue.item(keyIndex, 0);
+      let before: History | undefined;
+      let next = histories[0]!;
+      let part: Part | null = null;
+      for (let i = 0; i < ids.length; i++) {
+        const item = firstItem + ids[i]!;
+        if (histories[item] !== before) {
+          before = histories[item]!;
+          const effect = effectOf(before, movement, name, this.#groups);
+          next = effect.next;
+          part = this.#partOf(effect, movement);
+          for (const { steps } of part?.drafts ?? []) steps.add(step);
+        }
+        histories[item] = next;
+        if (part === null) continue;
+        if (part.required) this.#required[item] = 1;
+        if (part.arrives) this.#received[item] = 1;
+        // Items without bytes travel in no message.
+        if (bytes[item] !== 0) { for (const { items } of part.drafts) items.push(item); }
+      }
+    }
   }
 
-  /** An item goes from one member of a replica group to all others. */
-  cast(phase: number, group: number, members: readonly number[], root: number, item: number): void {
-    if (phase >= this.#phases) this.#phases = phase + 1;
-    if (!members.includes(this.#rank)) return;
-    // A root that is not the source of the item receives it in the same phase, by the message before.
-    if (root !== this.#rank) this.#received.push(item);
-    if (this.#catalogue.bytes[item] === 0) return;
-    const { casts } = this.#draft(phase);
-    const name = `${group} ${root}`;
-    const cast = casts.get(name);
-    if (cast === undefined) casts.set(name, { group, root, items: [item] });
-    else cast.items.push(item);
+  #partOf(effect: Effect, movement: Movement): Part | null {
+    let part = this.#parts.get(effect);
+    if (part === undefined) this.#parts.set(effect, part = this.#newPart(effect, movement));
+    return part;
+  }
+
+  #newPart(effect: Effect, { source }: Movement): Part | null {
+    const drafts: Draft[] = [];
+    let arrives = false;
+    for (const { phase, from, to } of effect.hops) {
+      const draft = this.#phase(phase);
+      if (from === this.#rank) drafts.push(draftOf(draft.sends, to, draft));
+      else if (to === this.#rank) drafts.push(draftOf(draft.receives, from, draft));
+      arrives ||= to === this.#rank;
+    }
+    for (const { phase, root, group: { group, members } } of effect.casts) {
+      const draft = this.#phase(phase);
+      if (!members.includes(this.#rank)) continue;
+      const name = `${group} ${root}`;
+      let cast = draft.casts.get(name);
+      if (cast === undefined) draft.casts.set(name, cast = { group, root, items: [], steps: draft.steps });
+      drafts.push(cast);
+      // A root that is not the source of the item receives it in the same phase, by the message before.
+      arrives ||= root !== this.#rank;
+    }
+    const required = effect.fromBefore && source === this.#rank;
+    return drafts.length > 0 || arrives || required ? { drafts, arrives, required } : null;
+  }
+
+  #phase(number: number): PhaseDraft {
+    while (this.#phases.length <= number) {
+      this.#phases.push({ sends: new Map(), receives: new Map(), casts: new Map(), steps: new Set() });
+    }
+    return this.#phases[number]!;
   }
 
   finish(worldSize: number): Program {
     const rank = this.#rank;
-    const phases = Array.from({ length: this.#phases }, (_, number): Phase => {
-      const draft = this.#drafts[number];
-      return {
-        sends: this.#messages(draft?.sends, (peer) => (peer - rank + worldSize) % worldSize),
-        receives: this.#messages(draft?.receives, (peer) => (rank - peer + worldSize) % worldSize),
-        broadcasts: [...draft?.casts.values() ?? []].map(({ group, root, items }): GroupBroadcast => ({
+    const catalogue = this.#catalogue;
+    const phases = this.#phases.map(({ sends, receives, casts, steps }): Phase => ({
+      sends: this.#messages(sends, (peer) => (peer - rank + worldSize) % worldSize),
+      receives: this.#messages(receives, (peer) => (rank - peer + worldSize) % worldSize),
+      broadcasts: [...casts.values()].filter(({ items }) => items.length > 0)
+        .map(({ group, root, items }): GroupBroadcast => ({
           group,
           root,
           items: ascending(items),
-          bytes: this.#catalogue.totalBytes(items),
+          bytes: catalogue.totalBytes(items),
         })).sort((a, b) => a.group - b.group || a.root - b.root),
-        steps: [...draft?.steps ?? []],
-      };
-    });
+      steps: [...steps],
+    }));
     let bytesSent = 0;
     let stagingBytes = 0;
     for (const phase of phases) {
@@ -225,12 +202,12 @@ class ProgramBuilder {
       bytesSent += leaving;
       stagingBytes = Math.max(stagingBytes, leaving);
     }
-    const received = ascending(this.#received);
-    const bytesReceived = this.#catalogue.totalBytes(received);
+    const received = markedOf(this.#received);
+    const bytesReceived = catalogue.totalBytes(received);
     return {
       rank,
       phases,
-      required: ascending(this.required),
+      required: markedOf(this.#required),
       received,
       bytesSent,
       bytesReceived,
@@ -239,26 +216,41 @@ class ProgramBuilder {
     };
   }
 
-  #draft(phase: number): PhaseDraft {
-    const draft = this.#drafts[phase] ??= { sends: new Map(), receives: new Map(), casts: new Map(), steps: new Set() };
-    draft.steps.add(this.step);
-    return draft;
-  }
-
   /** The messages of one phase and direction, nearest peer first. */
-  #messages(byPeer: ReadonlyMap<number, number[]> | undefined, distance: (peer: number) => number): Message[] {
-    return [...byPeer ?? []]
-      .map(([peer, items]): Message => ({ peer, items: ascending(items), bytes: this.#catalogue.totalBytes(items) }))
+  #messages(byPeer: ReadonlyMap<number, Draft>, distance: (peer: number) => number): Message[] {
+    return [...byPeer].filter(([, { items }]) => items.length > 0)
+      .map(([peer, { items }]): Message => ({
+        peer,
+        items: ascending(items),
+        bytes: this.#catalogue.totalBytes(items),
+      }))
       .sort((a, b) => distance(a.peer) - distance(b.peer));
   }
 }
 
-function append(byPeer: Map<number, number[]>, peer: number, item: number): void {
-  const items = byPeer.get(peer);
-  if (items === undefined) byPeer.set(peer, [item]);
-  else items.push(item);
+function draftOf(byPeer: Map<number, Draft>, peer: number, { steps }: PhaseDraft): Draft {
+  let draft = byPeer.get(peer);
+  if (draft === undefined) byPeer.set(peer, draft = { items: [], steps });
+  return draft;
 }
 
+/** The items whose mark is set. */
+function markedOf(marks: Uint8Array): Uint32Array {
+  let count = 0;
+  for (let item = 0; item < marks.length; item++) count += marks[item]!;
+  const marked = new Uint32Array(count);
+  let at = 0;
+  for (let item = 0; item < marks.length; item++) if (marks[item] === 1) marked[at++] = item;
+  return marked;
+}
+
+/** Mostly they are ascending already: a step's items come in their order. */
 function ascending(items: readonly number[]): Uint32Array {
-  return Uint32Array.from(items).sort();
+  const sorted = new Uint32Array(items.length);
+  let inOrder = true;
+  for (let i = 0; i < items.length; i++) {
+    sorted[i] = items[i]!;
+    if (i > 0 && items[i]! < items[i - 1]!) inOrder = false;
+  }
+  return inOrder ? sorted : sorted.sort();
 }
