@@ -1,9 +1,10 @@
 /**
  * Slabs: device allocations that hold many tensors each.
  *
- * A *region* is a piece of a slab. Regions are counted; a sealed slab is freed when its last region is released. A pool hands out slabs for
- * transfers and places for single tensors, and compacts slabs of which less than half is still in use, so that a tensor that stays never keeps
- * a whole batch alive.
+ * A *lot* is a table of pieces of one slab, which came together: each has an offset, a size and a count of owners. A batch has tens of thousands of tensors, so
+ * that they are rows of a table, and not objects; a {@linkcode Region} names one row where an object is wanted. A sealed slab is freed when its last piece
+ * is released. A pool hands out slabs for transfers and places for single tensors, and compacts slabs of which less than half is still in use, so that a
+ * tensor that stays never keeps a whole batch alive.
  *
  * @module
  */
@@ -11,84 +12,279 @@
 import type { DeviceRuntime } from "./runtime.ts";
 import type { Stream } from "./stream.ts";
 
-/** Where a tensor may begin: enough for every vector load and for a copy engine's burst. */
+/** Where what has memory of its own begins: enough for every vector load and for a copy engine's burst. */
 export const ALIGNMENT = 256;
-/** Bytes of the slab that single tensors are placed in. */
-const ARENA_BYTES = 1 << 20;
+/** What compaction keeps of a tensor's alignment: enough for the widest load. */
+const KEPT_ALIGNMENT = 16;
+/** Bytes of the first slab of a lane, see {@linkcode SlabPool.place}; a tensor as large as that has a slab of its own. */
+const SMALLEST_ARENA_BYTES = 256 << 10;
+/** Each further one is larger by a quarter: what is not in use yet is at most a fifth of the lane, and a batch lies in few pieces. */
+const ARENA_GROWTH = 1.25;
+/** Bytes of the largest slab of a lane. */
+const LARGEST_ARENA_BYTES = 64 << 20;
 
-/** Rounds up to the alignment of tensors. */
+/** Rounds up to the alignment of what has memory of its own. */
 export function aligned(byteLength: number): number {
   return Math.ceil(byteLength / ALIGNMENT) * ALIGNMENT;
 }
 
-/** A piece of a slab. Its place may change when the pool compacts; its bytes never do. */
-export class Region {
-  /** Size in bytes. */
-  readonly byteLength: number;
+/** Pieces of one slab. They may move to another slab together when the pool compacts; their bytes never change by that. */
+export class Lot {
   #slab: Slab;
-  #offset: number;
-  #owners = 1;
-  #readers = 0;
+  /** By piece where it begins in the slab, in bytes. */
+  readonly #offsets: Column;
+  /** By piece its size in bytes. */
+  readonly #sizes: Column;
+  /** By piece how many own it. */
+  readonly #owners: Column;
+  #readers: Map<number, number> | undefined;
+  #live = 0;
+  #liveBytes = 0;
 
-  /** Made by {@linkcode Slab.region}. */
-  constructor(slab: Slab, offset: number, byteLength: number) {
+  /** Made by {@linkcode Slab.lot}. */
+  constructor(slab: Slab) {
     this.#slab = slab;
-    this.#offset = offset;
-    this.byteLength = byteLength;
+    this.#offsets = new Column();
+    this.#sizes = new Column();
+    this.#owners = new Column();
   }
 
-  /** The device address at this moment. */
-  get address(): bigint {
-    return this.#slab.address + BigInt(this.#offset);
-  }
-
-  /** The slab it lies in at this moment. */
+  /** The slab that the pieces lie in at this moment. */
   get slab(): Slab {
     return this.#slab;
   }
 
-  /** Whether nobody owns it any more. */
-  get released(): boolean {
-    return this.#owners === 0;
+  /** How many pieces are in use. */
+  get live(): number {
+    return this.#live;
   }
 
-  /** Whether someone is reading it: then it neither moves nor goes. */
+  /** Bytes of the pieces that are in use. */
+  get liveBytes(): number {
+    return this.#liveBytes;
+  }
+
+  /** Whether any piece is being read: then none of them moves. */
   get beingRead(): boolean {
-    return this.#readers > 0;
+    return this.#readers !== undefined && this.#readers.size > 0;
+  }
+
+  /** One more piece, with one owner. Returns its number. */
+  add(offset: number, byteLength: number): number {
+    if (this.#live === 0) this.#slab.adopt(this);
+    this.#live++;
+    this.#liveBytes += byteLength;
+    this.#offsets.push(offset);
+    this.#sizes.push(byteLength);
+    return this.#owners.push(1);
+  }
+
+  /** Where a piece begins in the slab at this moment, in bytes. */
+  offsetOf(piece: number): number {
+    return this.#offsets.at(piece);
+  }
+
+  /** The size of a piece, in bytes. */
+  byteLengthOf(piece: number): number {
+    return this.#sizes.at(piece);
+  }
+
+  /** Whether nobody owns a piece any more. */
+  isReleased(piece: number): boolean {
+    return this.#owners.at(piece) === 0;
+  }
+
+  /** One more owner of a piece. */
+  retain(piece: number): void {
+    const owners = this.#owners.at(piece);
+    if (owners === 0) throw new Error("a piece of a slab was retained after its release");
+    this.#owners.set(piece, owners + 1);
+  }
+
+  /** One owner less; with the last one the piece goes, as soon as nobody reads it. */
+  release(piece: number): void {
+    const owners = this.#owners.at(piece);
+    if (owners === 0) throw new Error("a piece of a slab was released more often than it was owned");
+    this.#owners.set(piece, owners - 1);
+    if (owners === 1 && !this.#isRead(piece)) this.#drop(piece);
+  }
+
+  /** Takes one owner from every piece: for a lot that did not come into use. */
+  releaseAll(): void {
+    for (const piece of this.#owners.positions()) this.release(piece);
+  }
+
+  /** Holds a piece where it is while `read` runs, even when its last owner goes meanwhile. */
+  async whileReading<T>(piece: number, read: (address: bigint) => Promise<T>): Promise<T> {
+    const readers = this.#readers ??= new Map();
+    readers.set(piece, (readers.get(piece) ?? 0) + 1);
+    try {
+      return await read(this.#slab.address + BigInt(this.offsetOf(piece)));
+    } finally {
+      const left = readers.get(piece)! - 1;
+      if (left > 0) {
+        readers.set(piece, left);
+      } else {
+        readers.delete(piece);
+        if (this.isReleased(piece)) this.#drop(piece);
+      }
+    }
+  }
+
+  /** Where in another slab what is in use would lie from `start` on. Neighbours stay neighbours, and every tensor stays aligned to its elements. */
+  layOut(start: number): LotLayout {
+    const layout: LotLayout = { end: start, pieces: [], offsets: [], runs: [] };
+    let run: Run | undefined;
+    for (const piece of this.#owners.positions()) {
+      if (this.isReleased(piece)) continue;
+      const [offset, byteLength] = [this.offsetOf(piece), this.byteLengthOf(piece)];
+      if (run !== undefined && run.from + run.byteLength === offset) {
+        run.byteLength += byteLength;
+      } else {
+        // The first tensor of a run has the largest elements, and the lowest bit of its size is a multiple of theirs.
+        const alignment = byteLength % KEPT_ALIGNMENT === 0 ? KEPT_ALIGNMENT : byteLength & -byteLength;
+        layout.end = Math.ceil(layout.end / alignment) * alignment;
+        layout.runs.push(run = { from: offset, to: layout.end, byteLength });
+      }
+      layout.pieces.push(piece);
+      layout.offsets.push(layout.end);
+      layout.end += byteLength;
+    }
+    return layout;
+  }
+
+  /** Moves what is in use to another slab; enqueues the copies. */
+  move(target: Slab, { pieces, offsets, runs }: LotLayout, stream: Stream): void {
+    const left = this.#slab;
+    for (const { from, to, byteLength } of runs) {
+      if (byteLength > 0) stream.copy(target.address + BigInt(to), left.address + BigInt(from), byteLength);
+    }
+    this.#sizes.keep(pieces);
+    this.#owners.keep(pieces);
+    this.#offsets.keep(pieces);
+    pieces.forEach((piece, i) => this.#offsets.set(piece, offsets[i]!));
+    this.#slab = target;
+    target.adopt(this);
+    left.drop(this);
+  }
+
+  #isRead(piece: number): boolean {
+    return this.#readers !== undefined && this.#readers.has(piece);
+  }
+
+  #drop(piece: number): void {
+    this.#live--;
+    this.#liveBytes -= this.byteLengthOf(piece);
+    if (this.#live === 0) this.#slab.drop(this);
+  }
+}
+
+/** Where the pieces of a lot are to lie. */
+export interface LotLayout {
+  /** Behind the last of them. */
+  end: number;
+  /** Those in use, ascending. */
+  readonly pieces: number[];
+  /** By position in `pieces` where each begins. */
+  readonly offsets: number[];
+  /** The copies that bring them there. */
+  readonly runs: Run[];
+}
+
+/** Bytes that move together. */
+interface Run {
+  readonly from: number;
+  readonly to: number;
+  byteLength: number;
+}
+
+/** Numbers by piece: an array, or a map of the pieces in use once the lot has moved. */
+class Column {
+  #dense: number[] | undefined = [];
+  #sparse: Map<number, number> | undefined;
+
+  /** The number of a piece; 0 where it was thinned out. */
+  at(piece: number): number {
+    return this.#dense !== undefined ? this.#dense[piece]! : this.#sparse!.get(piece) ?? 0;
+  }
+
+  set(piece: number, value: number): void {
+    if (this.#dense !== undefined) this.#dense[piece] = value;
+    else this.#sparse!.set(piece, value);
+  }
+
+  /** Appends to an array; returns the piece. */
+  push(value: number): number {
+    return this.#dense!.push(value) - 1;
+  }
+
+  /** The pieces, ascending. */
+  *positions(): Iterable<number> {
+    yield* (this.#dense ?? this.#sparse!).keys();
+  }
+
+  /** Forgets all other pieces. Nothing is appended after that. */
+  keep(pieces: readonly number[]): void {
+    this.#sparse = new Map(pieces.map((piece) => [piece, this.at(piece)]));
+    this.#dense = undefined;
+  }
+}
+
+/** One piece of a lot, where an object is wanted. Two regions that name the same piece are the same thing. */
+export class Region {
+  readonly #lot: Lot;
+  readonly #piece: number;
+
+  /** Names a piece; owns nothing by that. */
+  constructor(lot: Lot, piece: number) {
+    this.#lot = lot;
+    this.#piece = piece;
+  }
+
+  /** The lot that it is a piece of. */
+  get lot(): Lot {
+    return this.#lot;
+  }
+
+  /** Its number in the lot. */
+  get piece(): number {
+    return this.#piece;
+  }
+
+  /** Size in bytes. */
+  get byteLength(): number {
+    return this.#lot.byteLengthOf(this.#piece);
+  }
+
+  /** The device address at this moment. */
+  get address(): bigint {
+    return this.#lot.slab.address + BigInt(this.#lot.offsetOf(this.#piece));
+  }
+
+  /** The slab it lies in at this moment. */
+  get slab(): Slab {
+    return this.#lot.slab;
+  }
+
+  /** Whether nobody owns it any more. */
+  get released(): boolean {
+    return this.#lot.isReleased(this.#piece);
   }
 
   /** One more owner. */
   retain(): this {
-    if (this.#owners === 0) throw new Error("a region was retained after its release");
-    this.#owners++;
+    this.#lot.retain(this.#piece);
     return this;
   }
 
-  /** One owner less; with the last one the region goes. */
+  /** One owner less; with the last one the piece goes. */
   release(): void {
-    if (this.#owners === 0) throw new Error("a region was released more often than it was owned");
-    this.#owners--;
-    if (this.#owners === 0 && this.#readers === 0) this.#slab.drop(this);
+    this.#lot.release(this.#piece);
   }
 
   /** Holds the bytes where they are while `read` runs, even when the last owner goes meanwhile. */
-  async whileReading<T>(read: (address: bigint) => Promise<T>): Promise<T> {
-    this.#readers++;
-    try {
-      return await read(this.address);
-    } finally {
-      this.#readers--;
-      if (this.#readers === 0 && this.#owners === 0) this.#slab.drop(this);
-    }
-  }
-
-  /** Moves to another place, which holds the same bytes. */
-  relocate(slab: Slab, offset: number): void {
-    const left = this.#slab;
-    this.#slab = slab;
-    this.#offset = offset;
-    slab.adopt(this);
-    left.drop(this);
+  whileReading<T>(read: (address: bigint) => Promise<T>): Promise<T> {
+    return this.#lot.whileReading(this.#piece, read);
   }
 }
 
@@ -98,10 +294,11 @@ export class Slab {
   readonly runtime: DeviceRuntime;
   /** The device address of its first byte. */
   readonly address: bigint;
+  /** The same as halves of 32 bits: low, high. */
+  readonly addressWords: readonly [number, number];
   /** Size in bytes. */
   readonly byteLength: number;
-  readonly #regions = new Set<Region>();
-  #liveBytes = 0;
+  readonly #lots = new Set<Lot>();
   readonly #giveBack: () => void;
   #sealed = false;
   #freed = false;
@@ -112,17 +309,20 @@ export class Slab {
     this.byteLength = byteLength;
     const address = memory?.address ?? runtime.allocate(byteLength);
     this.address = address;
+    this.addressWords = [Number(address & 0xffffffffn), Number(address >> 32n)];
     this.#giveBack = memory?.giveBack ?? (() => runtime.free(address, byteLength));
   }
 
-  /** Bytes of the regions that are still in use, each rounded up to the alignment. */
+  /** Bytes of the pieces that are still in use. */
   get liveBytes(): number {
-    return this.#liveBytes;
+    let total = 0;
+    for (const lot of this.#lots) total += lot.liveBytes;
+    return total;
   }
 
-  /** The regions still in use. */
-  get regions(): ReadonlySet<Region> {
-    return this.#regions;
+  /** The lots with pieces in use. */
+  get lots(): ReadonlySet<Lot> {
+    return this.#lots;
   }
 
   /** Whether the memory was given back. */
@@ -130,49 +330,57 @@ export class Slab {
     return this.#freed;
   }
 
-  /** Whether it is freed as soon as its last region goes. */
+  /** Whether it is freed as soon as its last piece goes. */
   get sealed(): boolean {
     return this.#sealed;
   }
 
-  /** A new region of this slab, with one owner. */
+  /** A new lot, without pieces. */
+  lot(): Lot {
+    return new Lot(this);
+  }
+
+  /** A piece in a lot of its own, with one owner. */
   region(offset: number, byteLength: number): Region {
-    const region = new Region(this, offset, byteLength);
-    this.adopt(region);
-    return region;
+    const lot = this.lot();
+    return new Region(lot, lot.add(offset, byteLength));
   }
 
-  /** Counts a region in. */
-  adopt(region: Region): void {
-    this.#regions.add(region);
-    this.#liveBytes += aligned(region.byteLength);
+  /** Counts a lot in. */
+  adopt(lot: Lot): void {
+    this.#lots.add(lot);
   }
 
-  /** Counts a region out. */
-  drop(region: Region): void {
-    if (!this.#regions.delete(region)) return;
-    this.#liveBytes -= aligned(region.byteLength);
-    this.#freeIfUnused();
+  /** Counts a lot out. */
+  drop(lot: Lot): void {
+    if (this.#lots.delete(lot)) this.#freeIfUnused();
   }
 
-  /** No more regions will be made: from now on the slab goes with its last one. */
+  /** No more pieces will be made: from now on the slab goes with its last one. */
   seal(): void {
     this.#sealed = true;
     this.#freeIfUnused();
   }
 
   #freeIfUnused(): void {
-    if (!this.#sealed || this.#freed || this.#regions.size > 0) return;
+    if (!this.#sealed || this.#freed || this.#lots.size > 0) return;
     this.#freed = true;
     this.#giveBack();
   }
+}
+
+/** Where the tensors of one key are placed one behind the other. */
+interface Arena {
+  readonly slab: Slab;
+  lot: Lot;
+  used: number;
 }
 
 /** The slabs of one manager. */
 export class SlabPool implements Disposable {
   readonly #runtime: DeviceRuntime;
   readonly #slabs = new Set<Slab>();
-  #arena: { slab: Slab; used: number } | undefined;
+  readonly #lanes = new Map<string, Arena>();
 
   /** An empty pool. */
   constructor(runtime: DeviceRuntime) {
@@ -186,32 +394,42 @@ export class SlabPool implements Disposable {
     return total;
   }
 
-  /** A new slab; its taker makes the regions and seals it. */
+  /** A new slab; its taker makes the pieces and seals it. */
   allocate(byteLength: number): Slab {
     const slab = new Slab(this.#runtime, byteLength);
     this.#slabs.add(slab);
     return slab;
   }
 
-  /** A region for one tensor, in a slab shared with others. */
-  place(byteLength: number): Region {
-    const size = aligned(byteLength);
-    let arena = this.#arena;
-    if (arena !== undefined && arena.slab.regions.size === 0) arena.used = 0;
-    if (arena === undefined || arena.used + size > arena.slab.byteLength) {
-      if (size > ARENA_BYTES / 4) {
-        const slab = this.allocate(byteLength);
-        const region = slab.region(0, byteLength);
-        slab.seal();
-        return region;
-      }
-      const slab = this.allocate(ARENA_BYTES);
-      arena?.slab.seal();
-      this.#arena = arena = { slab, used: 0 };
+  /**
+   * A region for one tensor. Tensors of one lane lie one behind the other, so that those that come together can leave together without being packed.
+   *
+   * @param byteLength Its size.
+   * @param lane Tensors with the same lane are of the same kind: a key's.
+   * @param elementBytes What its address is a multiple of.
+   */
+  place(byteLength: number, lane: string, elementBytes: number): Region {
+    if (byteLength >= SMALLEST_ARENA_BYTES) {
+      const slab = this.allocate(byteLength);
+      const region = slab.region(0, byteLength);
+      slab.seal();
+      return region;
     }
-    const region = arena.slab.region(arena.used, byteLength);
-    arena.used += size;
-    return region;
+    let arena = this.#lanes.get(lane);
+    if (arena !== undefined && arena.lot.live === 0) {
+      arena.used = 0;
+      arena.lot = arena.slab.lot();
+    }
+    let start = arena === undefined ? 0 : Math.ceil(arena.used / elementBytes) * elementBytes;
+    if (arena === undefined || start + byteLength > arena.slab.byteLength) {
+      const larger = Math.ceil((arena?.slab.byteLength ?? 0) * ARENA_GROWTH);
+      const slab = this.allocate(aligned(Math.min(LARGEST_ARENA_BYTES, Math.max(SMALLEST_ARENA_BYTES, larger))));
+      arena?.slab.seal();
+      this.#lanes.set(lane, arena = { slab, lot: slab.lot(), used: 0 });
+      start = 0;
+    }
+    arena.used = start + byteLength;
+    return new Region(arena.lot, arena.lot.add(start, byteLength));
   }
 
   /**
@@ -219,24 +437,31 @@ export class SlabPool implements Disposable {
    * is no memory for it: that is tried again the next time.
    */
   compact(stream: Stream): void {
-    const sparse = [...this.#live()].filter((slab) =>
-      slab.sealed && slab.liveBytes * 2 < slab.byteLength && slab.byteLength > ALIGNMENT &&
-      ![...slab.regions].some((region) => region.beingRead)
-    );
-    const regions = sparse.flatMap((slab) => [...slab.regions]);
-    if (regions.length === 0) return;
+    for (const [lane, { slab }] of this.#lanes) {
+      if (slab.byteLength === SMALLEST_ARENA_BYTES || slab.liveBytes * 2 >= slab.byteLength) continue;
+      this.#lanes.delete(lane);
+      slab.seal();
+    }
+    const lots: Lot[] = [];
+    for (const slab of this.#live()) {
+      if (!slab.sealed || slab.liveBytes * 2 >= slab.byteLength || slab.byteLength <= ALIGNMENT) continue;
+      const inSlab = [...slab.lots];
+      if (!inSlab.some((lot) => lot.beingRead)) lots.push(...inSlab);
+    }
+    if (lots.length === 0) return;
+    let end = 0;
+    const layouts = lots.map((lot) => {
+      const layout = lot.layOut(end);
+      end = layout.end;
+      return layout;
+    });
     let target: Slab;
     try {
-      target = this.allocate(regions.reduce((total, region) => total + aligned(region.byteLength), 0));
+      target = this.allocate(end);
     } catch {
       return;
     }
-    let offset = 0;
-    for (const region of regions) {
-      if (region.byteLength > 0) stream.copy(target.address + BigInt(offset), region.address, region.byteLength);
-      region.relocate(target, offset);
-      offset += aligned(region.byteLength);
-    }
+    lots.forEach((lot, i) => lot.move(target, layouts[i]!, stream));
     target.seal();
   }
 
@@ -245,9 +470,9 @@ export class SlabPool implements Disposable {
     return this.#slabs;
   }
 
-  /** Seals what is still open. Slabs go with their last regions. */
+  /** Seals what is still open. Slabs go with their last pieces. */
   [Symbol.dispose](): void {
-    this.#arena?.slab.seal();
-    this.#arena = undefined;
+    for (const { slab } of this.#lanes.values()) slab.seal();
+    this.#lanes.clear();
   }
 }

@@ -17,6 +17,7 @@ import { cudaError } from "../../ffi/status.ts";
 import { encodeMemcpyAttributes } from "../../ffi/structs.ts";
 import { SeqferryError } from "../errors.ts";
 import { type Deadline, pollUntil } from "../wait.ts";
+import type { CopyBatch } from "./copy_batch.ts";
 import type { DeviceRuntime } from "./runtime.ts";
 
 /** The sources of a batch are read when the stream gets there, and that holds from its first copy on. */
@@ -71,12 +72,8 @@ export class Stream implements Disposable {
     if (code !== cudaSuccess) throw cudaError(libraries, "cudaMemcpyAsync", code);
   }
 
-  /** Makes many copies within the device, in any order: `bytes[i]` bytes from `from[i]` to `to[i]`. One call where the library has one for it (12.8 on). */
-  copyBatch(
-    to: BigUint64Array<ArrayBuffer>,
-    from: BigUint64Array<ArrayBuffer>,
-    bytes: BigUint64Array<ArrayBuffer>,
-  ): void {
+  /** Makes many copies within the device, in any order. One call where the library has one for it (12.8 on). */
+  copyBatch({ to, from, bytes }: CopyBatch): void {
     const { libraries } = this.#runtime;
     const { symbols, version } = libraries.cudart;
     const count = BigInt(to.length);

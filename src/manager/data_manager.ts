@@ -17,7 +17,7 @@ import type { ReplicaGroup } from "../transfer/run.ts";
 import { Deadline, WaitEndedError, type WaitOptions } from "../wait.ts";
 import { digestOf } from "./digest.ts";
 import { replicaColorings, splitReplicaGroups } from "./process_groups.ts";
-import { releaseTensors, Storage } from "./storage.ts";
+import { Storage } from "./storage.ts";
 import { type Prepared, type RedistribReport, type RedistributeOptions, transfer } from "./transfer.ts";
 
 /** What {@linkcode DataManager.create} takes. */
@@ -294,7 +294,7 @@ export class DataManager implements AsyncDisposable {
   }
 
   #dropPrepared(): void {
-    for (const sample of this.#prepared?.samples ?? []) releaseTensors(sample);
+    for (const sample of this.#prepared?.samples ?? []) sample.release();
     this.#prepared = null;
   }
 

@@ -4,32 +4,83 @@
  * @module
  */
 
-import { planToJSON } from "../plan/plan_json.ts";
+import type { IdPositions } from "../plan/movements.ts";
 import type { RedistribStep } from "../plan/step.ts";
 import type { SequenceSample } from "../sample/sequence_sample.ts";
+import type { Catalogue } from "../transfer/catalogue.ts";
 
-/** The text of everything about a transfer that must be the same on all ranks. */
-export function canonicalText(
-  meta: SequenceSample,
-  plan: readonly RedistribStep[],
-  replicaGroups: readonly (readonly number[])[],
-  verify: boolean,
-): string {
-  const { ids, keys, dtypes, trailingShapes, seqlens, metadata } = meta;
-  const named = Object.entries(metadata).sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
-  return JSON.stringify([
-    planToJSON(plan),
-    ids,
-    [...keys].sort().map((key) => [key, dtypes[key] ?? null, trailingShapes[key] ?? null, seqlens[key]]),
-    replicaGroups,
-    verify,
+/** Everything about a transfer that must be the same on all ranks. */
+export interface Terms {
+  /** What moves. */
+  readonly meta: SequenceSample;
+  /** Its items. */
+  readonly catalogue: Catalogue;
+  /** The steps. */
+  readonly plan: readonly RedistribStep[];
+  /** By step the positions of its ids. */
+  readonly positions: readonly IdPositions[];
+  /** The members of each replica group that is used. */
+  readonly replicaGroups: readonly (readonly number[])[];
+  /** Whether what arrives is verified. */
+  readonly verify: boolean;
+}
+
+/**
+ * The terms as bytes: two ranks have the same bytes just when they have the same terms. The ids stand there once, and then their positions; lengths are numbers,
+ * not text.
+ */
+export function canonicalBytes({ meta, catalogue, plan, positions, replicaGroups, verify }: Terms): Uint8Array {
+  const steps = plan.map(({ commType, root, srcs, dsts, keys }, i) => [
+    commType,
+    root,
+    srcs,
+    dsts,
+    keys,
+    positions[i]!.map((list) => list.length),
+  ]);
+  const keys = catalogue.keys.map(({ name, dtype, trailingShape }) => [name, dtype, trailingShape]);
+  const named = Object.entries(meta.metadata).sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
+  const text = JSON.stringify([steps, catalogue.ids, keys, replicaGroups, verify]) +
     // Apart, for only metadata can hold what JSON cannot, and looking at every value is slow.
-  ]) + JSON.stringify(named, (_, value) => typeof value === "bigint" ? `${value}n` : value);
+    JSON.stringify(named, (_, value) => typeof value === "bigint" ? `${value}n` : value);
+  return joined([
+    new TextEncoder().encode(text),
+    ...positions.flat().map(bytesOf),
+    bytesOf(catalogue.lengths),
+    bytesOf(severalLengths(catalogue)),
+  ]);
+}
+
+/** Of items with no or several sequences: item, how many, their lengths. The others' length is their item's. */
+function severalLengths({ seqlens, ids }: Catalogue): Float64Array {
+  const all: number[] = [];
+  seqlens.forEach((perId, keyIndex) => {
+    for (let idIndex = 0; idIndex < perId.length; idIndex++) {
+      const lengths = perId[idIndex]!;
+      if (lengths.length === 1) continue;
+      all.push(keyIndex * ids.length + idIndex, lengths.length);
+      for (const length of lengths) all.push(length);
+    }
+  });
+  return Float64Array.from(all);
+}
+
+function bytesOf(numbers: Int32Array | Float64Array): Uint8Array {
+  return new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength);
+}
+
+function joined(parts: readonly Uint8Array[]): Uint8Array {
+  const whole = new Uint8Array(parts.reduce((total, { byteLength }) => total + byteLength, 0));
+  let offset = 0;
+  for (const part of parts) {
+    whole.set(part, offset);
+    offset += part.byteLength;
+  }
+  return whole;
 }
 
 /** The SHA-256 digest of a text or of bytes, in hexadecimal. */
 export async function digestOf(content: string | Uint8Array): Promise<string> {
-  const bytes = typeof content === "string" ? new TextEncoder().encode(content) : new Uint8Array(content);
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
-  return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content as Uint8Array<ArrayBuffer>;
+  return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
 }

@@ -5,17 +5,21 @@
  */
 
 import type { DeviceRuntime } from "../device/runtime.ts";
-import type { SlabPool } from "../device/slab.ts";
+import type { Region, SlabPool } from "../device/slab.ts";
 import { SampleError } from "../errors.ts";
+import { itemSize } from "../sample/dtype.ts";
+import { copyMetadata } from "../sample/fields.ts";
 import { SequenceSample } from "../sample/sequence_sample.ts";
 import { type HostTensor, isHostTensor, type TensorHandle } from "../sample/tensor.ts";
+import { keyOf } from "../transfer/catalogue.ts";
 import { DeviceTensor } from "../transfer/device_tensor.ts";
+import { lengthsOf, StoredSample } from "./stored_sample.ts";
 
 /** Samples by id, their tensors on the device. */
 export class Storage {
   readonly #device: DeviceRuntime;
   readonly #pool: SlabPool;
-  readonly #samples = new Map<string, SequenceSample>();
+  readonly #samples = new Map<string, StoredSample>();
 
   /** An empty storage on one device. */
   constructor(device: DeviceRuntime, pool: SlabPool) {
@@ -39,21 +43,15 @@ export class Storage {
   }
 
   /** What is stored under an id, to be looked at only. */
-  peek(id: string): SequenceSample | undefined {
+  peek(id: string): StoredSample | undefined {
     return this.#samples.get(id);
-  }
-
-  /** The tensor of an id and key, or null where there is none. */
-  tensor(id: string, key: string): DeviceTensor | null {
-    const tensor = this.#samples.get(id)?.data?.[key] ?? null;
-    return tensor instanceof DeviceTensor ? tensor : null;
   }
 
   /** A sample of its own over the tensors that are stored. */
   get(id: string): SequenceSample {
     const sample = this.#samples.get(id);
     if (sample === undefined) throw new SampleError(`no sample with id ${JSON.stringify(id)} is stored`);
-    return sample.select(sample.keys);
+    return sample.toSample();
   }
 
   /** Takes a sample of one new id; its host tensors are copied to the device. All or nothing. */
@@ -70,20 +68,13 @@ export class Storage {
     this.install([this.#upload(sample)]);
   }
 
-  /** Merges samples whose tensors are on the device: new ids are added, ids that are there get the keys replaced. All or nothing. */
-  install(incoming: readonly SequenceSample[]): void {
-    const merged = incoming.map((sample) => merge(this.#samples.get(sample.ids[0]!), sample));
-    const replaced: DeviceTensor[] = [];
-    incoming.forEach((sample, i) => {
-      const id = sample.ids[0]!;
-      const before = this.#samples.get(id);
-      for (const key of sample.keys) {
-        const tensor = before?.data?.[key] ?? null;
-        if (tensor instanceof DeviceTensor) replaced.push(tensor);
-      }
-      this.#samples.set(id, merged[i]!);
-    });
-    for (const tensor of replaced) tensor.region.release();
+  /** Merges samples: new ids are added, ids that are there get the keys replaced. All or nothing. */
+  install(incoming: readonly StoredSample[]): void {
+    for (const sample of incoming) {
+      const before = this.#samples.get(sample.id);
+      this.#samples.set(sample.id, before === undefined ? sample : before.mergedWith(sample));
+      before?.releaseReplacedBy(sample);
+    }
     this.#compact();
   }
 
@@ -93,14 +84,14 @@ export class Storage {
       const sample = this.#samples.get(id);
       if (sample === undefined) continue;
       this.#samples.delete(id);
-      releaseTensors(sample);
+      sample.release();
     }
     this.#compact();
   }
 
   /** Lets everything go. */
   clear(): void {
-    for (const sample of this.#samples.values()) releaseTensors(sample);
+    for (const sample of this.#samples.values()) sample.release();
     this.#samples.clear();
   }
 
@@ -109,23 +100,32 @@ export class Storage {
   }
 
   /** The sample with its tensors on this device. */
-  #upload(sample: SequenceSample): SequenceSample {
-    const { ids, keys, dtypes, trailingShapes, seqlens, metadata } = sample;
-    if (sample.data === null) return sample.select(keys);
-    const data: Record<string, DeviceTensor | null> = {};
+  #upload(sample: SequenceSample): StoredSample {
+    const { ids, keys, seqlens, data } = sample;
+    const fields = keys.map((key) => keyOf(sample, key));
+    const regions: (Region | null)[] = [];
     try {
-      for (const key of keys) data[key] = this.#place(key, sample.data[key] ?? null);
-      return new SequenceSample({ ids, keys, dtypes, trailingShapes, seqlens, data, metadata });
+      for (const key of keys) regions.push(this.#place(key, data?.[key] ?? null));
     } catch (error) {
-      for (const tensor of Object.values(data)) tensor?.region.release();
+      for (const region of regions) region?.release();
       throw error;
     }
+    return new StoredSample(
+      ids[0]!,
+      fields,
+      regions.map((region) => region?.lot ?? null),
+      regions.map((region) => region?.piece ?? 0),
+      keys.map((key) => lengthsOf(seqlens[key]![0]!)),
+      copyMetadata(sample.metadata),
+      data !== null,
+    );
   }
 
-  #place(key: string, tensor: HostTensor | TensorHandle | null): DeviceTensor | null {
+  #place(key: string, tensor: HostTensor | TensorHandle | null): Region | null {
     if (tensor === null) return null;
     if (isHostTensor(tensor)) {
-      const region = this.#pool.place(tensor.bytes.byteLength);
+      const elementBytes = itemSize(tensor.dtype);
+      const region = this.#pool.place(tensor.bytes.byteLength, `${elementBytes} ${key}`, elementBytes);
       try {
         // From pageable memory CUDA has taken the bytes when the call returns, so the caller's array is free at once.
         this.#device.copier.stream.copyFromHost(region.address, tensor.bytes);
@@ -133,10 +133,10 @@ export class Storage {
         region.release();
         throw error;
       }
-      return new DeviceTensor(region, tensor.dtype, [...tensor.shape]);
+      return region;
     }
     if (tensor instanceof DeviceTensor && tensor.region.slab.runtime === this.#device && !tensor.region.released) {
-      return new DeviceTensor(tensor.region.retain(), tensor.dtype, tensor.shape);
+      return tensor.region.retain();
     }
     throw new SampleError(
       `the tensor of key ${
@@ -153,28 +153,4 @@ function onlyId(sample: SequenceSample): string {
     throw new SampleError(`a sample with one id is stored; this one has ${sample.ids.length}: unpack() it first`);
   }
   return sample.ids[0]!;
-}
-
-function merge(before: SequenceSample | undefined, incoming: SequenceSample): SequenceSample {
-  if (before === undefined) return incoming;
-  const keys = [...before.keys, ...incoming.keys.filter((key) => !before.keys.includes(key))];
-  const data: Record<string, HostTensor | TensorHandle | null> = {};
-  for (const key of keys) {
-    const source = incoming.keys.includes(key) ? incoming : before;
-    data[key] = source.data?.[key] ?? null;
-  }
-  return new SequenceSample({
-    ids: before.ids,
-    keys,
-    dtypes: { ...before.dtypes, ...incoming.dtypes },
-    trailingShapes: { ...before.trailingShapes, ...incoming.trailingShapes },
-    seqlens: { ...before.seqlens, ...incoming.seqlens },
-    data,
-    metadata: { ...before.metadata, ...incoming.metadata },
-  });
-}
-
-/** Gives up the device memory of a sample's tensors. */
-export function releaseTensors(sample: SequenceSample): void {
-  for (const tensor of Object.values(sample.data ?? {})) if (tensor instanceof DeviceTensor) tensor.region.release();
 }

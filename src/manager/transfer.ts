@@ -12,7 +12,7 @@
 import { type Communicator, isRemoteError } from "../comm/communicator.ts";
 import type { Exchange } from "../comm/exchange.ts";
 import { type DeviceRuntime, isOutOfMemory } from "../device/runtime.ts";
-import { aligned, type Region, type Slab, type SlabPool } from "../device/slab.ts";
+import { aligned, type Lot, type Slab, type SlabPool } from "../device/slab.ts";
 import { Event } from "../device/stream.ts";
 import {
   DeadlineError,
@@ -25,20 +25,21 @@ import {
 } from "../errors.ts";
 import type { FlightEntry, FlightRecorder, FlightStage } from "../flight.ts";
 import type { RedistribStep } from "../plan/step.ts";
-import { validatePlan } from "../plan/validate_plan.ts";
-import type { DType } from "../sample/dtype.ts";
-import { OwnedFields } from "../sample/fields.ts";
+import { resolvePlan } from "../plan/validate_plan.ts";
+import { copyValues } from "../sample/fields.ts";
 import { SequenceSample } from "../sample/sequence_sample.ts";
 import { show } from "../show.ts";
-import { Catalogue } from "../transfer/catalogue.ts";
-import { DeviceTensor } from "../transfer/device_tensor.ts";
-import { lowerPlan } from "../transfer/lower.ts";
+import { Catalogue, type CatalogueKey } from "../transfer/catalogue.ts";
+import { lowerResolved } from "../transfer/lower.ts";
+import { type Cut, cutsOf, outgoingOf, type OutgoingPhase, packingBytes } from "../transfer/outgoing.ts";
+import { Places } from "../transfer/places.ts";
 import type { Phase, Program } from "../transfer/program.ts";
 import { referenceBytes } from "../transfer/reference_bytes.ts";
-import { packingBytes, peersOf, type ReplicaGroup, runProgram } from "../transfer/run.ts";
+import { peersOf, type ReplicaGroup, runProgram } from "../transfer/run.ts";
 import { Deadline, WaitEndedError, type WaitOptions } from "../wait.ts";
-import { canonicalText, digestOf } from "./digest.ts";
-import { releaseTensors, type Storage } from "./storage.ts";
+import { canonicalBytes, digestOf } from "./digest.ts";
+import type { Storage } from "./storage.ts";
+import { type Lengths, lengthsOf, StoredSample } from "./stored_sample.ts";
 import { digestsOfSent, mismatches } from "./verification.ts";
 
 /** Options of `redistribute`. */
@@ -73,8 +74,8 @@ export interface RedistribReport {
 export interface Prepared {
   /** The transfer's id. */
   readonly transferId: string;
-  /** Samples of one id each, tensors on the device. */
-  readonly samples: readonly SequenceSample[];
+  /** What would be installed. */
+  readonly samples: readonly StoredSample[];
 }
 
 /** What a manager lends to its transfers. */
@@ -108,6 +109,8 @@ interface Verdict {
   digest: string;
   sequence: number;
   refusals: Omit<Refusal, "rank">[];
+  /** Where it cuts the messages that it sends. */
+  cuts: readonly Cut[];
 }
 
 /** One rank's word at commit. */
@@ -120,11 +123,12 @@ interface Vote {
 interface Reserved {
   readonly catalogue: Catalogue;
   readonly program: Program;
-  /** By item: where it lies, or will. */
-  readonly regions: readonly (Region | undefined)[];
+  /** Where the items lie, or will. */
+  readonly places: Places;
+  readonly outgoing: readonly OutgoingPhase[];
   readonly staging: Slab | null;
   /** What will be installed. */
-  readonly incoming: readonly SequenceSample[];
+  readonly incoming: readonly StoredSample[];
 }
 
 /** How many refusals one rank spells out. */
@@ -154,14 +158,15 @@ export async function transfer(
   const verify = options.verify === true;
   refuseToStart(deadline);
 
-  const { text, reserved, refusals } = prepare(context, meta, plan, verify);
+  const { digesting, reserved, refusals } = prepare(context, meta, plan, verify);
   const progress: Progress = { phase: -1, outcome: "unchanged", peers: null, transferId: "", stage: "agreement" };
   try {
-    const digest = text === null ? "" : await digestOf(text);
-    const transferId = await agree(context, progress, { digest, sequence: context.sequence, refusals }, deadline);
+    const cuts = reserved === null ? [] : cutsOf(reserved.program, reserved.outgoing);
+    const verdict: Verdict = { digest: await digesting, sequence: context.sequence, refusals, cuts };
+    const { transferId, cutsByRank } = await agree(context, progress, verdict, deadline);
     progress.transferId = transferId;
     const { program, catalogue, incoming } = reserved!;
-    await move(context, reserved!, progress, deadline, options);
+    await move(context, reserved!, cutsByRank, progress, deadline, options);
     const objections = verify ? await verifyBytes(context, reserved!, progress, deadline) : [];
     const vote: Vote = { transferId, objections };
     const votes = await bringTogether(context, progress, "commit", encode(vote), deadline);
@@ -213,75 +218,104 @@ function prepare(
   meta: SequenceSample,
   plan: readonly RedistribStep[],
   verify: boolean,
-): { text: string | null; reserved: Reserved | null; refusals: Omit<Refusal, "rank">[] } {
+): { digesting: Promise<string>; reserved: Reserved | null; refusals: Omit<Refusal, "rank">[] } {
   const { communicator } = context;
   const { rank, worldSize } = communicator;
-  const groups = context.replicaGroups.map(({ members }) => members);
-  let text: string | null = null;
+  const replicaGroups = context.replicaGroups.map(({ members }) => members);
+  let digesting = Promise.resolve("");
   try {
     if (!(meta instanceof SequenceSample)) throw new SeqferryError("meta is not a SequenceSample");
-    validatePlan(plan, { worldSize, meta });
-    text = canonicalText(meta, plan, groups, verify);
     const catalogue = new Catalogue(meta);
-    const program = lowerPlan(plan, catalogue, rank, { worldSize, replicaGroups: groups });
-    const refusals = missingItems(context, meta, catalogue, program);
-    if (refusals.length > 0) return { text, reserved: null, refusals };
-    return { text, reserved: reserve(context, meta, catalogue, program), refusals: [] };
+    const positions = resolvePlan(plan, { worldSize, meta, positions: catalogue.idIndices });
+    // Other threads digest while this one goes on.
+    digesting = digestOf(canonicalBytes({ meta, catalogue, plan, positions, replicaGroups, verify }));
+    const program = lowerResolved(plan, positions, catalogue, rank, { worldSize, replicaGroups });
+    const places = new Places(catalogue.size);
+    const refusals = findRequired(context.storage, catalogue, program, places);
+    if (refusals.length > 0) return { digesting, reserved: null, refusals };
+    return { digesting, reserved: reserve(context, meta, catalogue, program, places), refusals: [] };
   } catch (error) {
     const reason = isOutOfMemory(error)
       ? `there is not enough device memory: ${error.message}`
       : error instanceof Error
       ? error.message
       : String(error);
-    return { text, reserved: null, refusals: [{ reason }] };
+    return { digesting, reserved: null, refusals: [{ reason }] };
   }
 }
 
-/** What the plan takes this rank to have, and it has not, or not as the meta says. */
-function missingItems(
-  context: TransferContext,
-  meta: SequenceSample,
+/** Finds the places of what the plan takes this rank to have. Returns what it has not, or not as the meta says. */
+function findRequired(
+  storage: Storage,
   catalogue: Catalogue,
   program: Program,
+  places: Places,
 ): Omit<Refusal, "rank">[] {
   const refusals: Omit<Refusal, "rank">[] = [];
+  const count = catalogue.ids.length;
+  const samples = new Array<StoredSample | undefined>(count);
+  /** The last sample's keys, and where the present key is among them, when it is as the meta says. */
+  let fields: readonly CatalogueKey[] | undefined;
+  let key: CatalogueKey | undefined;
+  let position = -1;
   for (const item of program.required) {
-    const id = catalogue.idOf(item);
-    const { name: key, dtype, trailingShape } = catalogue.keyOf(item);
-    const seqlens = meta.seqlens[key]![catalogue.idIndex(id)!]!;
-    const reason = whyNot(context.storage.peek(id), id, key, { dtype, trailingShape, seqlens });
-    if (reason === null) continue;
+    const idIndex = item % count;
+    const keyIndex = (item - idIndex) / count;
+    const expected = catalogue.keys[keyIndex]!;
+    const sample = samples[idIndex] ??= storage.peek(catalogue.ids[idIndex]!);
+    if (sample !== undefined) {
+      if (sample.fields !== fields || expected !== key) {
+        fields = sample.fields;
+        key = expected;
+        position = sample.positionOf(expected.name);
+        if (position >= 0 && !sameKind(fields[position]!, expected)) position = -1;
+      }
+      const lot = position < 0 ? null : sample.lots[position]!;
+      if (lot !== null && sameLengths(sample.lengths[position]!, catalogue.seqlens[keyIndex]![idIndex]!)) {
+        places.put(item, lot, sample.pieces[position]!);
+        continue;
+      }
+    }
     if (refusals.length === MOST_REFUSALS) {
       refusals.push({ reason: `there are more than ${MOST_REFUSALS} reasons; the others are left out` });
       break;
     }
-    refusals.push({ reason, id, key });
+    const id = catalogue.ids[idIndex]!;
+    const reason = whyNot(sample, id, expected, catalogue.seqlens[keyIndex]![idIndex]!);
+    refusals.push({ reason, id, key: expected.name });
   }
   return refusals;
 }
 
+function sameKind(a: CatalogueKey, b: CatalogueKey): boolean {
+  return a.dtype === b.dtype && same(a.trailingShape, b.trailingShape);
+}
+
+function sameLengths(stored: Lengths, expected: readonly number[]): boolean {
+  return typeof stored === "number" ? expected.length === 1 && expected[0] === stored : same(stored, expected);
+}
+
+/** Why an id's tensor cannot be sent. */
 function whyNot(
-  sample: SequenceSample | undefined,
+  sample: StoredSample | undefined,
   id: string,
-  key: string,
-  expected: { dtype: DType | null; trailingShape: readonly number[] | null; seqlens: readonly number[] },
-): string | null {
-  const what = () => `id ${JSON.stringify(id)}, key ${JSON.stringify(key)}`;
-  if (sample === undefined) return `${what()}: the id is not stored here, and the plan sends it from here`;
-  if ((sample.data?.[key] ?? null) === null) {
-    return `${what()}: there is no data under the key, and the plan sends it from here`;
+  { name, dtype, trailingShape }: CatalogueKey,
+  seqlens: readonly number[],
+): string {
+  const what = `id ${JSON.stringify(id)}, key ${JSON.stringify(name)}`;
+  if (sample === undefined) return `${what}: the id is not stored here, and the plan sends it from here`;
+  const position = sample.positionOf(name);
+  if (position < 0 || sample.lots[position] === null) {
+    return `${what}: there is no data under the key, and the plan sends it from here`;
   }
-  const found = {
-    dtype: sample.dtypes[key] ?? null,
-    trailingShape: sample.trailingShapes[key] ?? null,
-    seqlens: sample.seqlens[key]![0]!,
-  };
-  for (const field of ["dtype", "trailingShape", "seqlens"] as const) {
-    if (!same(found[field], expected[field])) {
-      return `${what()}: ${field} is ${show(found[field])} here and ${show(expected[field])} in the meta`;
-    }
-  }
-  return null;
+  const field = sample.fields[position]!;
+  const lengths = sample.lengths[position]!;
+  const found = { ...field, seqlens: typeof lengths === "number" ? [lengths] : lengths };
+  const expected = { dtype, trailingShape, seqlens };
+  const differing = (["dtype", "trailingShape", "seqlens"] as const).find((name) =>
+    !same(found[name], expected[name])
+  )!;
+  return `${what}: ${differing} is ${show(found[differing])} here and ${show(expected[differing])} in the meta`;
 }
 
 /** Whether two names, or two lists of numbers, are the same. */
@@ -291,42 +325,47 @@ function same(a: string | readonly number[] | null, b: string | readonly number[
 }
 
 /** Reserves memory for what arrives and for packing, and lays out what arrives. */
-function reserve(context: TransferContext, meta: SequenceSample, catalogue: Catalogue, program: Program): Reserved {
-  const { storage, pool, communicator } = context;
-  const { rank } = communicator;
-  const regions = new Array<Region | undefined>(catalogue.size);
-  for (const item of program.required) {
-    regions[item] = storage.tensor(catalogue.idOf(item), catalogue.keyOf(item).name)!.region;
-  }
+function reserve(
+  context: TransferContext,
+  meta: SequenceSample,
+  catalogue: Catalogue,
+  program: Program,
+  places: Places,
+): Reserved {
+  const { pool, communicator } = context;
+  const { rank, worldSize } = communicator;
   const arriving = program.phases.flatMap(({ receives, broadcasts }) => [
     ...receives,
     ...broadcasts.filter(({ root }) => root !== rank),
   ]);
   let slab: Slab | null = null;
+  let lot: Lot | null = null;
   let staging: Slab | null = null;
   try {
     if (program.received.length > 0) {
       slab = pool.allocate(arriving.reduce((total, { bytes }) => total + aligned(bytes), 0));
+      lot = slab.lot();
       let messageStart = 0;
       for (const { items, bytes } of arriving) {
         let offset = messageStart;
         for (const item of items) {
-          regions[item] = slab.region(offset, catalogue.bytes[item]!);
+          places.put(item, lot, lot.add(offset, catalogue.bytes[item]!));
           offset += catalogue.bytes[item]!;
         }
         messageStart += aligned(bytes);
       }
       // Items without bytes travel in no message.
-      for (const item of program.received) regions[item] ??= slab.region(0, 0);
+      for (const item of program.received) if (!places.has(item)) places.put(item, lot, lot.add(0, 0));
       slab.seal();
     }
-    const regionOf = (item: number) => regions[item]!;
-    const bytes = packingBytes(program, catalogue, communicator.worldSize, regionOf);
+    const outgoing = outgoingOf(program, catalogue, places, worldSize);
+    const bytes = packingBytes(outgoing);
     if (bytes > 0) staging = pool.allocate(bytes);
-    return { catalogue, program, regions, staging, incoming: incomingSamples(meta, catalogue, program, regions) };
+    const incoming = incomingSamples(meta, catalogue, program, places);
+    return { catalogue, program, places, outgoing, staging, incoming };
   } catch (error) {
     staging?.seal();
-    for (const item of program.received) regions[item]?.release();
+    lot?.releaseAll();
     slab?.seal();
     throw error;
   }
@@ -337,43 +376,51 @@ function incomingSamples(
   meta: SequenceSample,
   catalogue: Catalogue,
   program: Program,
-  regions: readonly (Region | undefined)[],
-): SequenceSample[] {
+  places: Places,
+): StoredSample[] {
+  if (program.received.length === 0) return [];
+  const count = catalogue.ids.length;
   const received = new Uint8Array(catalogue.size);
-  const idIndices = new Set<number>();
+  const arrives = new Uint8Array(count);
   for (const item of program.received) {
     received[item] = 1;
-    idIndices.add(item % catalogue.ids.length);
+    arrives[item % count] = 1;
   }
-  const keyIndices = meta.keys.map((key) => catalogue.keyIndex(key)!);
+  const lot = places.lotOf(program.received[0]!);
   const metadata = Object.entries(meta.metadata);
-  return [...idIndices].map((idIndex) => {
-    const items = keyIndices.map((keyIndex) => catalogue.item(keyIndex, idIndex)).filter((item) =>
-      received[item] === 1
-    );
-    // All of it comes from the meta, which was checked when it was made.
-    const fields = new OwnedFields([catalogue.ids[idIndex]!], items.map((item) => catalogue.keyOf(item).name));
-    fields.data = {};
-    for (const item of items) {
-      const { name, trailingShape } = catalogue.keyOf(item);
-      const { dtype, shape } = catalogue.tensorOf(item);
-      fields.dtypes[name] = dtype;
-      fields.trailingShapes[name] = [...trailingShape!];
-      fields.seqlens[name] = [[...meta.seqlens[name]![idIndex]!]];
-      fields.data[name] = new DeviceTensor(regions[item]!, dtype, shape);
+  const keyIndices = meta.keys.map((key) => catalogue.keyIndex(key)!);
+  /** The keys of the last id; most ids receive the same ones, and share the lists. */
+  let own: number[] = [];
+  let fields: CatalogueKey[] = [];
+  let lots: Lot[] = [];
+  const samples: StoredSample[] = [];
+  for (let idIndex = 0; idIndex < count; idIndex++) {
+    if (arrives[idIndex] === 0) continue;
+    if (!keyIndices.every((k) => (received[k * count + idIndex] === 1) === own.includes(k))) {
+      own = keyIndices.filter((k) => received[k * count + idIndex] === 1);
+      fields = own.map((k) => catalogue.keys[k]!);
+      lots = own.map(() => lot);
     }
-    for (const [name, values] of metadata) fields.metadata[name] = [values[idIndex]];
-    return new SequenceSample(fields);
-  });
+    const pieces = new Array<number>(own.length);
+    const lengths = new Array<Lengths>(own.length);
+    for (let i = 0; i < own.length; i++) {
+      pieces[i] = places.pieceOf(own[i]! * count + idIndex);
+      lengths[i] = lengthsOf(catalogue.seqlens[own[i]!]![idIndex]!);
+    }
+    const values: Record<string, unknown[]> = {};
+    for (const [name, all] of metadata) values[name] = copyValues(all, name, idIndex, idIndex + 1);
+    samples.push(new StoredSample(catalogue.ids[idIndex]!, fields, lots, pieces, lengths, values));
+  }
+  return samples;
 }
 
-/** Brings the verdicts together; returns the transfer's id, or throws all ranks' refusals. */
+/** Brings the verdicts together; returns the transfer's id and where each rank cuts its messages, or throws all ranks' refusals. */
 async function agree(
   context: TransferContext,
   progress: Progress,
   verdict: Verdict,
   deadline: Deadline,
-): Promise<string> {
+): Promise<{ transferId: string; cutsByRank: (readonly Cut[])[] }> {
   const words = await bringTogether(context, progress, "agreement", encode(verdict), deadline);
   const verdicts = words.map((bytes) => decode(bytes) as Verdict);
   context.sequence = Math.max(...verdicts.map(({ sequence }) => sequence)) + 1;
@@ -393,7 +440,10 @@ async function agree(
     });
   }
   if (refusals.length > 0) throw new RedistributeRefusedError(refusals.sort((a, b) => a.rank - b.rank));
-  return `${verdicts[0]!.digest.slice(0, 16)}-${context.sequence}`;
+  return {
+    transferId: `${verdicts[0]!.digest.slice(0, 16)}-${context.sequence}`,
+    cutsByRank: verdicts.map(({ cuts }) => cuts),
+  };
 }
 
 /** One small collective of the transfer. From the moment a vote may be on its way this rank is in doubt about the outcome. */
@@ -439,12 +489,13 @@ function contentsOf(
 async function move(
   context: TransferContext,
   reserved: Reserved,
+  cuts: readonly (readonly Cut[])[],
   progress: Progress,
   deadline: Deadline,
   options: RedistributeOptions,
 ): Promise<void> {
   const { communicator, replicaGroups, device } = context;
-  const { program, regions, staging } = reserved;
+  const { program, catalogue, places, outgoing, staging } = reserved;
   // Uploads and compaction run on another stream; what they wrote is there before the first byte leaves.
   using written = new Event(device);
   written.record(device.copier.stream);
@@ -454,15 +505,18 @@ async function move(
   await runProgram(program, {
     communicator,
     replicaGroups,
-    catalogue: reserved.catalogue,
-    regionOf: (item) => regions[item]!,
-    staging: staging?.address ?? 0n,
+    catalogue,
+    places,
+    outgoing,
+    cuts,
+    staging,
     deadline,
     onPhase: (number, event) => {
       const phase = program.phases[number]!;
       progress.phase = number;
       progress.stage = "phase";
       progress.peers = peersOf(phase, replicaGroups, communicator.rank);
+      if (event === "awaited") return;
       context.flight.record({
         transfer: context.sequence,
         stage: "phase",
@@ -486,8 +540,8 @@ async function verifyBytes(
   progress: Progress,
   deadline: Deadline,
 ): Promise<Omit<Refusal, "rank">[]> {
-  const { program, catalogue, regions } = reserved;
-  const regionOf = (item: number) => regions[item]!;
+  const { program, catalogue, places } = reserved;
+  const regionOf = (item: number) => places.regionOf(item);
   const mine = await digestsOfSent(program, regionOf, deadline);
   const all = await bringTogether(context, progress, "verification", mine, deadline);
   return (await mismatches(program, context.replicaGroups, all, regionOf, deadline)).map((item) => {
@@ -578,7 +632,7 @@ async function awaitedPeers(
 function discard(reserved: Reserved | null): void {
   if (reserved === null) return;
   releaseStaging(reserved);
-  for (const sample of reserved.incoming) releaseTensors(sample);
+  for (const sample of reserved.incoming) sample.release();
 }
 
 function releaseStaging({ staging }: Reserved): void {

@@ -12,6 +12,7 @@
 
 import { SampleError } from "../errors.ts";
 import { type DType, itemSize } from "../sample/dtype.ts";
+import { rowBytes } from "../sample/tensor.ts";
 import { sumOf } from "../sample/fields.ts";
 import type { SequenceSample } from "../sample/sequence_sample.ts";
 
@@ -45,14 +46,9 @@ export class Catalogue {
   /** Numbers the items of `meta`. Its data, if any, is not looked at. */
   constructor(meta: SequenceSample) {
     this.ids = meta.ids;
-    this.keys = meta.keys.map((name): CatalogueKey => {
-      const dtype = meta.dtypes[name] ?? null;
-      const trailingShape = meta.trailingShapes[name] ?? null;
-      const bytesPerElement = dtype === null || trailingShape === null
-        ? 0
-        : trailingShape.reduce((product, dim) => product * dim, itemSize(dtype));
-      return { name, dtype, trailingShape, bytesPerElement };
-    }).sort((a, b) => elementSize(b) - elementSize(a) || (a.name < b.name ? -1 : 1));
+    this.keys = meta.keys.map((name) => keyOf(meta, name)).sort((a, b) =>
+      elementSize(b) - elementSize(a) || (a.name < b.name ? -1 : 1)
+    );
     for (let index = 0; index < this.ids.length; index++) this.#idIndex.set(this.ids[index]!, index);
     for (const [index, key] of this.keys.entries()) this.#keyIndex.set(key.name, index);
     this.seqlens = this.keys.map(({ name }) => meta.seqlens[name]!);
@@ -118,6 +114,18 @@ export class Catalogue {
     for (const item of items) total += this.bytes[item]!;
     return total;
   }
+}
+
+/** One key of a sample. */
+export function keyOf({ dtypes, trailingShapes }: SequenceSample, name: string): CatalogueKey {
+  const dtype = dtypes[name] ?? null;
+  const trailingShape = trailingShapes[name] ?? null;
+  return {
+    name,
+    dtype,
+    trailingShape: trailingShape === null ? null : [...trailingShape],
+    bytesPerElement: dtype === null || trailingShape === null ? 0 : rowBytes(dtype, trailingShape),
+  };
 }
 
 function elementSize(key: CatalogueKey): number {

@@ -10,25 +10,23 @@ import type { DType } from "../sample/dtype.ts";
 import type { HostTensor, TensorHandle } from "../sample/tensor.ts";
 import { Deadline, type WaitOptions } from "../wait.ts";
 
-/** A handle on a region of device memory that holds a tensor, row-major. Its owner releases the region when the tensor goes. */
+/** A handle on a region of device memory that holds a tensor, row-major. Whoever owns the region releases it when the tensor goes. */
 export class DeviceTensor implements TensorHandle {
   /** Element type. */
   readonly dtype: DType;
   /** Row-major shape: sequence elements first, then the trailing shape. */
   readonly shape: readonly number[];
+  /** Size in bytes. */
+  readonly byteLength: number;
   /** Where it is. */
   readonly region: Region;
 
-  /** Takes over one ownership of `region`. */
+  /** Names what lies in `region`; owns nothing by that. */
   constructor(region: Region, dtype: DType, shape: readonly number[]) {
     this.region = region;
     this.dtype = dtype;
     this.shape = shape;
-  }
-
-  /** Size in bytes. */
-  get byteLength(): number {
-    return this.region.byteLength;
+    this.byteLength = region.byteLength;
   }
 
   /** Copies the tensor to the host. Rejects with a {@linkcode ClosedError} once its id was updated or removed, or its manager disposed. */

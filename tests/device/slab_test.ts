@@ -67,18 +67,86 @@ Deno.test("a pool leaves a slab alone while one of its regions is being read", a
   assert(slab.freed);
 });
 
-Deno.test("a pool places small tensors together, aligned, and reuses the place when all are gone", async () => {
+Deno.test("a pool places tensors of one lane one behind the other, aligned to their elements, and reuses the place when all are gone", async () => {
   using runtime = await open();
   using pool = new SlabPool(runtime);
-  const regions = Array.from({ length: 100 }, (_, i) => pool.place(i * 10));
+  const regions = Array.from({ length: 100 }, (_, i) => pool.place(i * 12, "tokens", 4));
   assertEquals(new Set(regions.map(({ slab }) => slab)).size, 1);
-  for (const region of regions) assertEquals(region.address % 256n, 0n);
+  for (const [i, region] of regions.slice(1).entries()) {
+    assertEquals(region.address, regions[i]!.address + BigInt(regions[i]!.byteLength));
+  }
+  pool.place(3, "mask", 1).release();
+  const odd = pool.place(3, "mixed", 1);
+  const even = pool.place(8, "mixed", 8);
+  assertEquals(even.address % 8n, 0n);
+  odd.release();
+  even.release();
   const first = regions[0]!.address;
   for (const region of regions) region.release();
-  const again = pool.place(10);
+  const again = pool.place(10, "tokens", 2);
   assertEquals(again.address, first);
   again.release();
   assertEquals(aligned(1), 256);
+});
+
+Deno.test("a pool lets a lane grow in few slabs, and gives back what compaction empties", async () => {
+  using runtime = await open();
+  using stream = new Stream(runtime);
+  const before = runtime.memoryInfo().freeBytes;
+  {
+    using pool = new SlabPool(runtime);
+    const regions = Array.from({ length: 4000 }, () => pool.place(8000, "tokens", 8));
+    const slabs = new Set(regions.map(({ slab }) => slab));
+    assert(slabs.size < 20, `${slabs.size} slabs`);
+    assert(pool.byteLength < 1.25 * 4000 * 8000, `${pool.byteLength} bytes`);
+    const kept = regions[3999]!;
+    const bytes = crypto.getRandomValues(new Uint8Array(8000));
+    await runtime.copier.write(kept.address, bytes, new Deadline());
+    for (const region of regions) if (region !== kept) region.release();
+    pool.compact(stream);
+    await stream.idle(new Deadline());
+    assertEquals(pool.byteLength, 8000);
+    assertEquals(await runtime.copier.read(kept.address, 8000, new Deadline()), bytes);
+    kept.release();
+  }
+  assertEquals(runtime.memoryInfo().freeBytes, before);
+});
+
+Deno.test("compaction keeps neighbours together and tensors aligned, and takes no more than what is in use", async () => {
+  using runtime = await open();
+  using stream = new Stream(runtime);
+  using pool = new SlabPool(runtime);
+  const slab = pool.allocate(80_000);
+  const lot = slab.lot();
+  // 1000 tensors of 8-byte elements, then 1000 of 4 bytes, then 1000 of 3 bytes each.
+  const sizes = [...new Array(1000).fill(64), ...new Array(1000).fill(4), ...new Array(1000).fill(3)];
+  let offset = 0;
+  for (const size of sizes) {
+    lot.add(offset, size);
+    offset += size;
+  }
+  slab.seal();
+  const bytes = new Uint8Array(offset).map((_, i) => (i * 31) ^ (i >> 8));
+  await runtime.copier.write(slab.address, bytes, new Deadline());
+  for (let piece = 0; piece < sizes.length; piece++) if (piece % 3 !== 0) lot.release(piece);
+  pool.compact(stream);
+  await stream.idle(new Deadline());
+  assert(slab.freed);
+  assert(pool.byteLength <= lot.liveBytes + 16, `${pool.byteLength} bytes for ${lot.liveBytes}`);
+  const moved = await runtime.copier.read(lot.slab.address, lot.slab.byteLength, new Deadline());
+  let start = 0;
+  for (const [piece, size] of sizes.entries()) {
+    if (piece % 3 === 0) {
+      const at = lot.offsetOf(piece);
+      assertEquals(at % (size === 64 ? 8 : size === 4 ? 4 : 1), 0);
+      assertEquals(moved.subarray(at, at + size), bytes.subarray(start, start + size));
+      lot.release(piece);
+    } else {
+      assert(lot.isReleased(piece));
+    }
+    start += size;
+  }
+  assertEquals(pool.byteLength, 0);
 });
 
 Deno.test("DeviceBuffer copies bytes there and back, also in parts and larger than a chunk", async () => {

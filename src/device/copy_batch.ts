@@ -1,0 +1,53 @@
+/**
+ * Copies in device memory that go into one call.
+ *
+ * @module
+ */
+
+import type { Slab } from "./slab.ts";
+
+/** Values of an unsigned 32-bit number. */
+const WORD = 2 ** 32;
+
+/**
+ * Copies from slab to slab, in any order, as `cudaMemcpyBatchAsync` takes them. Addresses are put together from halves of 32 bits: a bigint for each would
+ * cost more than the copy of a small tensor.
+ */
+export class CopyBatch {
+  /** By copy where its bytes go. */
+  readonly to: BigUint64Array<ArrayBuffer>;
+  /** By copy where its bytes come from. */
+  readonly from: BigUint64Array<ArrayBuffer>;
+  /** By copy how many bytes it has. */
+  readonly bytes: BigUint64Array<ArrayBuffer>;
+  readonly #words: { readonly [name in "to" | "from" | "bytes"]: Uint32Array };
+  #used = 0;
+
+  /** Has room for `count` copies, all of which must be added. */
+  constructor(count: number) {
+    this.to = new BigUint64Array(count);
+    this.from = new BigUint64Array(count);
+    this.bytes = new BigUint64Array(count);
+    this.#words = {
+      to: new Uint32Array(this.to.buffer),
+      from: new Uint32Array(this.from.buffer),
+      bytes: new Uint32Array(this.bytes.buffer),
+    };
+  }
+
+  /** Adds a copy of at least one byte. Offsets and size are in bytes. */
+  add(to: Slab, toOffset: number, from: Slab, fromOffset: number, byteLength: number): void {
+    const at = 2 * this.#used++;
+    writeSum(this.#words.to, at, to.addressWords, toOffset);
+    writeSum(this.#words.from, at, from.addressWords, fromOffset);
+    this.#words.bytes[at] = byteLength % WORD;
+    this.#words.bytes[at + 1] = Math.floor(byteLength / WORD);
+  }
+}
+
+/** Writes the 64-bit sum of an address, low half first, and an offset. */
+function writeSum(words: Uint32Array, at: number, [low, high]: readonly [number, number], offset: number): void {
+  const sum = low + offset % WORD;
+  words[at] = sum % WORD;
+  words[at + 1] = high + Math.floor(offset / WORD) + (sum >= WORD ? 1 : 0);
+}
