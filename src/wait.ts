@@ -69,8 +69,12 @@ export class Deadline {
   }
 }
 
-/** How long a wait goes from turn to turn of the event loop, some 2 us each, before it begins to sleep: as long as the shortest timer takes. */
-const SPIN_MS = 2;
+/** How long a wait goes from turn to turn of the event loop before it begins to sleep. The shortest timer takes 2 ms. */
+const SPIN_MS = 10;
+/** Polls in one turn: some microseconds. */
+const POLLS_PER_TURN = 4;
+/** Turns between two looks at the clock. */
+const TURNS_PER_LOOK = 8;
 /** The longest sleep between two polls, in milliseconds. */
 const LONGEST_SLEEP_MS = 4;
 
@@ -89,15 +93,19 @@ export function nextTurn(): Promise<void> {
  */
 export async function pollUntil(what: string, done: () => boolean, deadline: Deadline): Promise<void> {
   if (done()) return;
+  deadline.check(what);
   const started = performance.now();
-  do {
-    deadline.check(what);
-    const waited = performance.now() - started;
+  let waited = 0;
+  for (let turn = 1;; turn++) {
     if (waited < SPIN_MS) {
       await nextTurn();
     } else {
-      const ms = Math.min(LONGEST_SLEEP_MS, waited / 10, deadline.remainingMs);
+      const ms = Math.min(LONGEST_SLEEP_MS, waited / 20, deadline.remainingMs);
       await new Promise((resolve) => setTimeout(resolve, ms));
     }
-  } while (!done());
+    for (let poll = 0; poll < POLLS_PER_TURN; poll++) if (done()) return;
+    if (waited < SPIN_MS && turn % TURNS_PER_LOOK !== 0 && deadline.signal?.aborted !== true) continue;
+    deadline.check(what);
+    waited = performance.now() - started;
+  }
 }

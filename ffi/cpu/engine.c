@@ -65,6 +65,8 @@ bool engine_progress(struct stream *first, size_t budget) {
   return drive(first, budget, first == NULL ? UINT32_MAX : OTHERS_PER_QUERY, now);
 }
 
+void engine_make_way(void) { sched_yield(); }
+
 static bool anything_pending(void) { return negotiating > 0 || streams_active(); }
 
 static uint64_t longest_sleep(void) { return negotiating > 0 ? LONGEST_SLEEP_NEGOTIATING : LONGEST_SLEEP; }

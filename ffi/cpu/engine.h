@@ -22,6 +22,9 @@ void engine_unlock(void);
 /* Drives `first` (may be NULL), then others, as far as `budget` bytes go; whether anything moved. Lock held. */
 bool engine_progress(struct stream *first, size_t budget);
 
+/* Lets other processes run, for a call that has nothing to tell yet: with more ranks than cores the one it waits for may need this core. Lock not held. */
+void engine_make_way(void);
+
 /*
  * Drives the queues until a condition holds, dropping the lock again and again; the condition is asked with the lock held. What it looks
  * at must be found anew each time, since other threads may end it meanwhile. Lock held.

@@ -293,12 +293,13 @@ cudaError_t cudaStreamQuery(cudaStream_t handle) {
   if (error != cudaSuccess) return error;
   engine_lock();
   struct stream *stream = stream_find(handle, "cudaStreamQuery", &error);
-  bool ready = true;
+  bool ready = true, moved = false;
   if (stream != NULL && stream->head != NULL) {
-    engine_progress(stream, QUERY_BUDGET);
+    moved = engine_progress(stream, QUERY_BUDGET);
     ready = stream->head == NULL;
   }
   engine_unlock();
+  if (!ready && !moved) engine_make_way();
   return stream == NULL ? error : ready ? cudaSuccess : cuda_not_ready();
 }
 
