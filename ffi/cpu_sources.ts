@@ -16,6 +16,8 @@ export const cpuSources: readonly string[] = [
   "communicator.h",
   "copy.c",
   "copy.h",
+  "copy_bytes.c",
+  "copy_bytes.h",
   "device.c",
   "device.h",
   "engine.c",

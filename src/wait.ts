@@ -69,8 +69,8 @@ export class Deadline {
   }
 }
 
-/** How long a wait goes from turn to turn of the event loop before it begins to sleep. The shortest timer takes 2 ms. */
-const SPIN_MS = 10;
+/** How long a wait goes from turn to turn of the event loop before it begins to sleep: longer than most phases take, for the shortest sleep is 2 ms. */
+const SPIN_MS = 50;
 /** Polls in one turn: some microseconds. */
 const POLLS_PER_TURN = 4;
 /** Turns between two looks at the clock. */

@@ -7,6 +7,7 @@
 
 #include "accounts.h"
 #include "communicator.h"
+#include "copy_bytes.h"
 #include "faults.h"
 #include "group.h"
 #include "process.h"
@@ -121,7 +122,7 @@ static enum step copy_part(struct communicator *communicator, struct operation *
       from = bytes_of(communicator, rank, posting->offset + operation->done, bytes);
       if (from == NULL) return STEP_STUCK;
     }
-    if (to + operation->done != from) memmove(to + operation->done, from, bytes);
+    if (to + operation->done != from) copy_bytes(to + operation->done, from, bytes, operation->bytes);
     operation->done += bytes;
     *budget -= bytes;
   }

@@ -5,6 +5,7 @@
 
 #include "accounts.h"
 #include "communicator.h"
+#include "copy_bytes.h"
 #include "device.h"
 #include "engine.h"
 #include "errors.h"
@@ -65,7 +66,7 @@ static enum step step(struct work *work, size_t *budget) {
     case WORK_COPY: {
       size_t bytes = portion(work->copy.bytes, work->copy.done, budget);
       /* Source and destination may overlap within one allocation. */
-      if (bytes > 0) memmove(work->copy.to + work->copy.done, work->copy.from + work->copy.done, bytes);
+      if (bytes > 0) copy_bytes(work->copy.to + work->copy.done, work->copy.from + work->copy.done, bytes, work->copy.bytes);
       work->copy.done += bytes;
       return work->copy.done == work->copy.bytes ? STEP_DONE : bytes > 0 ? STEP_MOVED : STEP_STUCK;
     }

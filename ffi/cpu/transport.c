@@ -6,6 +6,7 @@
 
 #include "accounts.h"
 #include "communicator.h"
+#include "copy_bytes.h"
 #include "faults.h"
 #include "group.h"
 #include "process.h"
@@ -58,7 +59,7 @@ enum step receive_step(struct communicator *communicator, struct operation *oper
       communicator_fail(communicator, ncclSystemError, "rank %d cannot map the device memory of rank %d", communicator->rank, peer);
       return STEP_STUCK;
     }
-    memmove(operation->to + operation->done, from, bytes);
+    copy_bytes(operation->to + operation->done, from, bytes, operation->bytes);
     operation->done += bytes;
     *budget -= bytes;
   }

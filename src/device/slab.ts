@@ -23,6 +23,9 @@ const ARENA_GROWTH = 1.25;
 /** Bytes of the largest slab of a lane. */
 const LARGEST_ARENA_BYTES = 64 << 20;
 
+/** Pieces that a lot has room for when it begins to grow. */
+const SMALLEST_CAPACITY = 16;
+
 /** Rounds up to the alignment of what has memory of its own. */
 export function aligned(byteLength: number): number {
   return Math.ceil(byteLength / ALIGNMENT) * ALIGNMENT;
@@ -42,11 +45,14 @@ export class Lot {
   #liveBytes = 0;
 
   /** Made by {@linkcode Slab.lot}. */
-  constructor(slab: Slab) {
+  constructor(slab: Slab, offsets: Float64Array, sizes: Float64Array) {
     this.#slab = slab;
-    this.#offsets = new Column();
-    this.#sizes = new Column();
-    this.#owners = new Column();
+    this.#offsets = new Column(offsets);
+    this.#sizes = new Column(sizes);
+    this.#owners = new Column(new Float64Array(offsets.length).fill(1));
+    this.#live = offsets.length;
+    for (let piece = 0; piece < sizes.length; piece++) this.#liveBytes += sizes[piece]!;
+    if (this.#live > 0) slab.adopt(this);
   }
 
   /** The slab that the pieces lie in at this moment. */
@@ -200,33 +206,46 @@ interface Run {
 
 /** Numbers by piece: an array, or a map of the pieces in use once the lot has moved. */
 class Column {
-  #dense: number[] | undefined = [];
+  #dense: Float64Array;
+  #length = 0;
   #sparse: Map<number, number> | undefined;
 
-  /** The number of a piece; 0 where it was thinned out. */
+  constructor(values: Float64Array) {
+    this.#dense = values;
+    this.#length = values.length;
+  }
+
+  /** The number of a piece; 0 for one that is not kept. */
   at(piece: number): number {
-    return this.#dense !== undefined ? this.#dense[piece]! : this.#sparse!.get(piece) ?? 0;
+    return this.#sparse === undefined ? this.#dense[piece]! : this.#sparse.get(piece) ?? 0;
   }
 
   set(piece: number, value: number): void {
-    if (this.#dense !== undefined) this.#dense[piece] = value;
-    else this.#sparse!.set(piece, value);
+    if (this.#sparse === undefined) this.#dense[piece] = value;
+    else this.#sparse.set(piece, value);
   }
 
-  /** Appends to an array; returns the piece. */
+  /** Appends to the array; returns the piece. */
   push(value: number): number {
-    return this.#dense!.push(value) - 1;
+    if (this.#length === this.#dense.length) {
+      const larger = new Float64Array(2 * this.#length + SMALLEST_CAPACITY);
+      larger.set(this.#dense);
+      this.#dense = larger;
+    }
+    this.#dense[this.#length] = value;
+    return this.#length++;
   }
 
   /** The pieces, ascending. */
   *positions(): Iterable<number> {
-    yield* (this.#dense ?? this.#sparse!).keys();
+    if (this.#sparse !== undefined) yield* this.#sparse.keys();
+    else for (let piece = 0; piece < this.#length; piece++) yield piece;
   }
 
   /** Forgets all other pieces. Nothing is appended after that. */
   keep(pieces: readonly number[]): void {
     this.#sparse = new Map(pieces.map((piece) => [piece, this.at(piece)]));
-    this.#dense = undefined;
+    this.#dense = new Float64Array(0);
   }
 }
 
@@ -335,9 +354,9 @@ export class Slab {
     return this.#sealed;
   }
 
-  /** A new lot, without pieces. */
-  lot(): Lot {
-    return new Lot(this);
+  /** A new lot. Its first pieces have these offsets and sizes, and one owner each; it keeps the arrays. */
+  lot(offsets = new Float64Array(0), sizes = new Float64Array(0)): Lot {
+    return new Lot(this, offsets, sizes);
   }
 
   /** A piece in a lot of its own, with one owner. */

@@ -52,16 +52,14 @@ export function canonicalBytes({ meta, catalogue, plan, positions, replicaGroups
 }
 
 /** Of items with no or several sequences: item, how many, their lengths. The others' length is their item's. */
-function severalLengths({ seqlens, ids }: Catalogue): Float64Array {
+function severalLengths(catalogue: Catalogue): Float64Array {
+  const { isSingle } = catalogue;
   const all: number[] = [];
-  seqlens.forEach((perId, keyIndex) => {
-    for (let idIndex = 0; idIndex < perId.length; idIndex++) {
-      const lengths = perId[idIndex]!;
-      if (lengths.length === 1) continue;
-      all.push(keyIndex * ids.length + idIndex, lengths.length);
-      for (const length of lengths) all.push(length);
-    }
-  });
+  for (let item = isSingle.indexOf(0); item >= 0; item = isSingle.indexOf(0, item + 1)) {
+    const lengths = catalogue.seqlensOf(item);
+    all.push(item, lengths.length);
+    for (const length of lengths) all.push(length);
+  }
   return Float64Array.from(all);
 }
 

@@ -11,15 +11,18 @@ import { itemSize } from "../sample/dtype.ts";
 import { copyMetadata } from "../sample/fields.ts";
 import { SequenceSample } from "../sample/sequence_sample.ts";
 import { type HostTensor, isHostTensor, type TensorHandle } from "../sample/tensor.ts";
-import { keyOf } from "../transfer/catalogue.ts";
+import { type CatalogueKey, keyOf, sameKey } from "../transfer/catalogue.ts";
 import { DeviceTensor } from "../transfer/device_tensor.ts";
-import { lengthsOf, StoredSample } from "./stored_sample.ts";
+import { lengthsOf, SampleTable, type StoredSample, type TableHead } from "./stored_sample.ts";
 
 /** Samples by id, their tensors on the device. */
 export class Storage {
   readonly #device: DeviceRuntime;
   readonly #pool: SlabPool;
   readonly #samples = new Map<string, StoredSample>();
+  #lastFields: readonly CatalogueKey[] = [];
+  /** What was stored last is in it, and what is like that comes to it. */
+  #table: SampleTable | undefined;
 
   /** An empty storage on one device. */
   constructor(device: DeviceRuntime, pool: SlabPool) {
@@ -70,23 +73,30 @@ export class Storage {
 
   /** Merges samples: new ids are added, ids that are there get the keys replaced. All or nothing. */
   install(incoming: readonly StoredSample[]): void {
+    const touched = new Set<SampleTable>();
     for (const sample of incoming) {
       const before = this.#samples.get(sample.id);
-      this.#samples.set(sample.id, before === undefined ? sample : before.mergedWith(sample));
-      before?.releaseReplacedBy(sample);
+      if (before === undefined) {
+        this.#samples.set(sample.id, sample);
+      } else {
+        touched.add(before.table).add(sample.table);
+        this.#samples.set(sample.id, before.mergedWith(sample));
+      }
     }
-    this.#compact();
+    this.#compact(touched);
   }
 
   /** Lets ids go; unknown ones are passed over. */
   remove(ids: readonly string[]): void {
+    const touched = new Set<SampleTable>();
     for (const id of ids) {
       const sample = this.#samples.get(id);
       if (sample === undefined) continue;
       this.#samples.delete(id);
+      touched.add(sample.table);
       sample.release();
     }
-    this.#compact();
+    this.#compact(touched);
   }
 
   /** Lets everything go. */
@@ -95,14 +105,14 @@ export class Storage {
     this.#samples.clear();
   }
 
-  #compact(): void {
+  #compact(touched: Iterable<SampleTable>): void {
+    for (const table of touched) table.thin();
     this.#pool.compact(this.#device.copier.stream);
   }
 
   /** The sample with its tensors on this device. */
   #upload(sample: SequenceSample): StoredSample {
-    const { ids, keys, seqlens, data } = sample;
-    const fields = keys.map((key) => keyOf(sample, key));
+    const { ids, keys, seqlens, data, metadata } = sample;
     const regions: (Region | null)[] = [];
     try {
       for (const key of keys) regions.push(this.#place(key, data?.[key] ?? null));
@@ -110,15 +120,28 @@ export class Storage {
       for (const region of regions) region?.release();
       throw error;
     }
-    return new StoredSample(
+    const head: TableHead = {
+      fields: this.#fieldsOf(sample),
+      lots: regions.map((region) => region?.lot ?? null),
+      names: Object.keys(metadata),
+      hasData: data !== null,
+    };
+    if (this.#table?.takes(head) !== true) this.#table = new SampleTable(head);
+    const values = copyMetadata(metadata);
+    return this.#table.add(
       ids[0]!,
-      fields,
-      regions.map((region) => region?.lot ?? null),
-      regions.map((region) => region?.piece ?? 0),
-      keys.map((key) => lengthsOf(seqlens[key]![0]!)),
-      copyMetadata(sample.metadata),
-      data !== null,
+      (k) => regions[k]?.piece ?? 0,
+      (k) => lengthsOf(seqlens[keys[k]!]![0]!),
+      (name) => values[name]![0],
     );
+  }
+
+  /** The sample's keys; the list of the one before where it has the same. */
+  #fieldsOf(sample: SequenceSample): readonly CatalogueKey[] {
+    const fields = sample.keys.map((key) => keyOf(sample, key));
+    const last = this.#lastFields;
+    if (fields.length === last.length && fields.every((field, k) => sameKey(field, last[k]!))) return last;
+    return this.#lastFields = fields;
   }
 
   #place(key: string, tensor: HostTensor | TensorHandle | null): Region | null {

@@ -1,14 +1,14 @@
 /**
- * One id as it is stored.
+ * Samples as they are stored.
  *
- * A batch brings tens of thousands of tensors at once, so that what is kept for each is no more than a piece of a slab and its lengths. What an id has in
- * common with the others that came with it, they share.
+ * A batch brings tens of thousands of tensors at once, so that they are kept in a table: by key a column of lengths, and pieces of a lot in a row. One id is a
+ * row of a table. A table that few rows are left of is given up for tables of one row, so that a sample that stays never keeps a batch's table alive.
  *
  * @module
  */
 
 import { type Lot, Region } from "../device/slab.ts";
-import { OwnedFields } from "../sample/fields.ts";
+import { copyValues, OwnedFields } from "../sample/fields.ts";
 import { SequenceSample } from "../sample/sequence_sample.ts";
 import type { CatalogueKey } from "../transfer/catalogue.ts";
 import { DeviceTensor } from "../transfer/device_tensor.ts";
@@ -21,40 +21,128 @@ export function lengthsOf(sequences: readonly number[]): Lengths {
   return sequences.length === 1 ? sequences[0]! : sequences.slice();
 }
 
-/** An id with its tensors. The lists go by the position of the key in `fields`. */
+/** Where a table has its tensors under one key. */
+export interface PieceColumn {
+  /** The lot; null for a key without data. */
+  readonly lot: Lot | null;
+  /** By row the number of the piece. */
+  readonly pieces: number[];
+}
+
+/** What the rows of a table have in common. */
+export interface TableHead {
+  /** The keys. */
+  readonly fields: readonly CatalogueKey[];
+  /** By key the lot that the tensors are pieces of; null for a key without data. */
+  readonly lots: readonly (Lot | null)[];
+  /** The names of the metadata. */
+  readonly names: readonly string[];
+  /** Whether there is data at all: else the samples are metadata-only. */
+  readonly hasData: boolean;
+}
+
+/** One row in so many is left of a table that is given up. */
+const SPARSE = 8;
+
+/** Samples that came one after another, with the same keys. */
+export class SampleTable {
+  /** The keys. */
+  readonly fields: readonly CatalogueKey[];
+  /** By key where the tensors are. */
+  readonly columns: readonly PieceColumn[];
+  /** By key, by row. */
+  readonly lengths: readonly Lengths[][];
+  /** By name, by row. */
+  readonly metadata: Readonly<Record<string, unknown[]>>;
+  /** Whether there is data at all: else the samples are metadata-only. */
+  readonly hasData: boolean;
+  #samples: StoredSample[] | null = [];
+  #rows = 0;
+  #live = 0;
+
+  /** Starts without rows. */
+  constructor({ fields, lots, names, hasData }: TableHead) {
+    this.fields = fields;
+    this.columns = lots.map((lot) => ({ lot, pieces: [] }));
+    this.lengths = fields.map(() => []);
+    this.metadata = Object.fromEntries(names.map((name) => [name, []]));
+    this.hasData = hasData;
+  }
+
+  /** Whether rows with this in common can be added. */
+  takes({ fields, lots, names, hasData }: TableHead): boolean {
+    const own = Object.keys(this.metadata);
+    return this.#samples !== null && this.fields === fields && this.hasData === hasData &&
+      this.columns.every(({ lot }, k) => lot === lots[k]) &&
+      own.length === names.length && own.every((name, i) => name === names[i]);
+  }
+
+  /** Takes over one ownership of a piece for each key. */
+  add(
+    id: string,
+    pieceAt: (position: number) => number,
+    lengthsAt: (position: number) => Lengths,
+    valueOf: (name: string) => unknown,
+  ): StoredSample {
+    for (let k = 0; k < this.fields.length; k++) {
+      this.columns[k]!.pieces.push(pieceAt(k));
+      this.lengths[k]!.push(lengthsAt(k));
+    }
+    for (const name in this.metadata) this.metadata[name]!.push(valueOf(name));
+    const sample = new StoredSample(id, this, this.#rows++);
+    this.adopt(sample);
+    return sample;
+  }
+
+  /** Counts a row in. */
+  adopt(sample: StoredSample): void {
+    this.#samples?.push(sample);
+    this.#live++;
+  }
+
+  /** One row is not needed any more. */
+  giveUp(): void {
+    this.#live--;
+  }
+
+  /** Gives the rows that are left tables of their own, where they are few. */
+  thin(): void {
+    if (this.#samples === null || this.#live * SPARSE >= this.#samples.length) return;
+    const samples = this.#samples;
+    this.#samples = null;
+    for (const sample of samples) sample.moveOut(this);
+  }
+
+  /** What its rows have in common. */
+  get head(): TableHead {
+    const { fields, hasData, metadata } = this;
+    return { fields, hasData, lots: this.columns.map(({ lot }) => lot), names: Object.keys(metadata) };
+  }
+}
+
+/** One id: a row of a table. */
 export class StoredSample {
   /** Its name. */
   readonly id: string;
-  /** Its keys. Samples that came together share the list. */
-  readonly fields: readonly CatalogueKey[];
-  /** The lots that its tensors are pieces of; null where a key has no data. */
-  readonly lots: readonly (Lot | null)[];
-  /** The numbers of the pieces. */
-  readonly pieces: readonly number[];
-  /** The lengths of its sequences. */
-  readonly lengths: readonly Lengths[];
-  /** Per name a list of one value. */
-  readonly metadata: Readonly<Record<string, unknown[]>>;
-  /** Whether it has data at all: else it is metadata-only. */
-  readonly hasData: boolean;
+  #table: SampleTable;
+  #row: number;
+  #released = false;
 
-  /** Takes over one ownership of each piece. */
-  constructor(
-    id: string,
-    fields: readonly CatalogueKey[],
-    lots: readonly (Lot | null)[],
-    pieces: readonly number[],
-    lengths: readonly Lengths[],
-    metadata: Readonly<Record<string, unknown[]>>,
-    hasData = true,
-  ) {
+  /** Made by {@linkcode SampleTable.add}. */
+  constructor(id: string, table: SampleTable, row: number) {
     this.id = id;
-    this.fields = fields;
-    this.lots = lots;
-    this.pieces = pieces;
-    this.lengths = lengths;
-    this.metadata = metadata;
-    this.hasData = hasData;
+    this.#table = table;
+    this.#row = row;
+  }
+
+  /** The table that it is a row of. */
+  get table(): SampleTable {
+    return this.#table;
+  }
+
+  /** Its keys. Samples that came together share the list. */
+  get fields(): readonly CatalogueKey[] {
+    return this.#table.fields;
   }
 
   /** The position of a key, or -1. */
@@ -62,62 +150,98 @@ export class StoredSample {
     return this.fields.findIndex(({ name }) => name === key);
   }
 
+  /** The lot that a key's tensor is a piece of; null where it has no data. */
+  lotAt(position: number): Lot | null {
+    return this.#table.columns[position]!.lot;
+  }
+
+  /** The number of the piece. */
+  pieceAt(position: number): number {
+    return this.#table.columns[position]!.pieces[this.#row]!;
+  }
+
+  /** The metadata of a name. */
+  valueOf(name: string): unknown {
+    return this.#table.metadata[name]![this.#row];
+  }
+
+  /** The lengths of a key's sequences. */
+  lengthsAt(position: number): Lengths {
+    return this.#table.lengths[position]![this.#row]!;
+  }
+
   /** A sample of its own over the stored tensors. */
   toSample(): SequenceSample {
     const fields = new OwnedFields([this.id], this.fields.map(({ name }) => name));
-    if (this.hasData) fields.data = {};
+    const { hasData, metadata } = this.#table;
+    if (hasData) fields.data = {};
     this.fields.forEach(({ name, dtype, trailingShape }, k) => {
-      const lengths = this.lengths[k]!;
+      const lengths = this.lengthsAt(k);
       const sequences = typeof lengths === "number" ? [lengths] : [...lengths];
       fields.dtypes[name] = dtype;
       fields.trailingShapes[name] = trailingShape === null ? null : [...trailingShape];
       fields.seqlens[name] = [sequences];
       if (fields.data === null) return;
-      const lot = this.lots[k]!;
+      const lot = this.lotAt(k);
       if (lot === null || dtype === null || trailingShape === null) {
         fields.data[name] = null;
         return;
       }
       const elements = sequences.reduce((sum, length) => sum + length, 0);
-      fields.data[name] = new DeviceTensor(new Region(lot, this.pieces[k]!), dtype, [elements, ...trailingShape]);
+      fields.data[name] = new DeviceTensor(new Region(lot, this.pieceAt(k)), dtype, [elements, ...trailingShape]);
     });
-    fields.metadata = { ...this.metadata };
-    const sample = new SequenceSample(fields);
-    // Shares no list or value with what is stored.
-    return sample.select(sample.keys);
+    for (const name of Object.keys(metadata)) {
+      fields.metadata[name] = copyValues(metadata[name]!, name, this.#row, this.#row + 1);
+    }
+    return new SequenceSample(fields);
   }
 
   /** Gives up its tensors. */
   release(): void {
-    this.lots.forEach((lot, k) => lot?.release(this.pieces[k]!));
+    this.fields.forEach((_, k) => this.lotAt(k)?.release(this.pieceAt(k)));
+    this.#giveUp();
   }
 
-  /** This sample with what has come: keys that it has are replaced, others are added. Neither is changed; the replaced tensors stay owned. */
+  /** This sample with what has come: keys that it has are replaced, others are added. What is replaced is given up, and so are both rows. */
   mergedWith(incoming: StoredSample): StoredSample {
-    // The order of keys is that of this sample, then that of what has come.
-    const order = [
-      ...this.fields.map(({ name }) => name),
-      ...incoming.fields.map(({ name }) => name).filter((name) => this.positionOf(name) < 0),
+    const from = [
+      ...this.fields.map(({ name }, k) => {
+        const position = incoming.positionOf(name);
+        return position < 0 ? { sample: this as StoredSample, k } : { sample: incoming, k: position };
+      }),
+      ...incoming.fields.flatMap(({ name }, k) => this.positionOf(name) < 0 ? [{ sample: incoming, k }] : []),
     ];
-    const from = order.map((name) => {
-      const k = incoming.positionOf(name);
-      return k >= 0 ? { sample: incoming, k } : { sample: this as StoredSample, k: this.positionOf(name) };
+    const merged = new SampleTable({
+      fields: from.map(({ sample, k }) => sample.fields[k]!),
+      lots: from.map(({ sample, k }) => sample.lotAt(k)),
+      names: [...new Set([...Object.keys(this.#table.metadata), ...Object.keys(incoming.#table.metadata)])],
+      hasData: this.#table.hasData || incoming.#table.hasData,
     });
-    return new StoredSample(
+    const sample = merged.add(
       this.id,
-      from.map(({ sample, k }) => sample.fields[k]!),
-      from.map(({ sample, k }) => sample.lots[k]!),
-      from.map(({ sample, k }) => sample.pieces[k]!),
-      from.map(({ sample, k }) => sample.lengths[k]!),
-      { ...this.metadata, ...incoming.metadata },
-      this.hasData || incoming.hasData,
+      (position) => from[position]!.sample.pieceAt(from[position]!.k),
+      (position) => from[position]!.sample.lengthsAt(from[position]!.k),
+      (name) => (Object.hasOwn(incoming.#table.metadata, name) ? incoming : this).valueOf(name),
     );
+    this.fields.forEach(({ name }, k) => {
+      if (incoming.positionOf(name) >= 0) this.lotAt(k)?.release(this.pieceAt(k));
+    });
+    this.#giveUp();
+    incoming.#giveUp();
+    return sample;
   }
 
-  /** Gives up the tensors of the keys that `incoming` replaces. */
-  releaseReplacedBy(incoming: StoredSample): void {
-    this.fields.forEach(({ name }, k) => {
-      if (incoming.positionOf(name) >= 0) this.lots[k]?.release(this.pieces[k]!);
-    });
+  /** Leaves a table that is given up for one of its own. */
+  moveOut(table: SampleTable): void {
+    if (this.#released || this.#table !== table) return;
+    const alone = new SampleTable(table.head);
+    const same = alone.add(this.id, (k) => this.pieceAt(k), (k) => this.lengthsAt(k), (name) => this.valueOf(name));
+    this.#table = alone;
+    this.#row = same.#row;
+  }
+
+  #giveUp(): void {
+    this.#released = true;
+    this.#table.giveUp();
   }
 }

@@ -26,10 +26,10 @@ import {
 import type { FlightEntry, FlightRecorder, FlightStage } from "../flight.ts";
 import type { RedistribStep } from "../plan/step.ts";
 import { resolvePlan } from "../plan/validate_plan.ts";
-import { copyValues } from "../sample/fields.ts";
+import { copyMetadata } from "../sample/fields.ts";
 import { SequenceSample } from "../sample/sequence_sample.ts";
 import { show } from "../show.ts";
-import { Catalogue, type CatalogueKey } from "../transfer/catalogue.ts";
+import { Catalogue, type CatalogueKey, sameKey } from "../transfer/catalogue.ts";
 import { lowerResolved } from "../transfer/lower.ts";
 import { type Cut, cutsOf, outgoingOf, type OutgoingPhase, packingBytes } from "../transfer/outgoing.ts";
 import { Places } from "../transfer/places.ts";
@@ -39,7 +39,7 @@ import { peersOf, type ReplicaGroup, runProgram } from "../transfer/run.ts";
 import { Deadline, WaitEndedError, type WaitOptions } from "../wait.ts";
 import { canonicalBytes, digestOf } from "./digest.ts";
 import type { Storage } from "./storage.ts";
-import { type Lengths, lengthsOf, StoredSample } from "./stored_sample.ts";
+import { type Lengths, lengthsOf, SampleTable, type StoredSample } from "./stored_sample.ts";
 import { digestsOfSent, mismatches } from "./verification.ts";
 
 /** Options of `redistribute`. */
@@ -252,70 +252,63 @@ function findRequired(
   places: Places,
 ): Omit<Refusal, "rank">[] {
   const refusals: Omit<Refusal, "rank">[] = [];
-  const count = catalogue.ids.length;
-  const samples = new Array<StoredSample | undefined>(count);
-  /** The last sample's keys, and where the present key is among them, when it is as the meta says. */
-  let fields: readonly CatalogueKey[] | undefined;
-  let key: CatalogueKey | undefined;
-  let position = -1;
-  for (const item of program.required) {
-    const idIndex = item % count;
-    const keyIndex = (item - idIndex) / count;
-    const expected = catalogue.keys[keyIndex]!;
-    const sample = samples[idIndex] ??= storage.peek(catalogue.ids[idIndex]!);
-    if (sample !== undefined) {
-      if (sample.fields !== fields || expected !== key) {
+  for (const { keyIndices, rows } of rowsByKeys(catalogue, program.required)) {
+    /** The keys of the last sample, and where among them those are that are required. */
+    let fields: readonly CatalogueKey[] | undefined;
+    let positions: number[] = [];
+    for (const row of rows) {
+      const sample = storage.peek(catalogue.ids[row]!);
+      if (sample !== undefined && sample.fields !== fields) {
         fields = sample.fields;
-        key = expected;
-        position = sample.positionOf(expected.name);
-        if (position >= 0 && !sameKind(fields[position]!, expected)) position = -1;
+        positions = keyIndices.map((k) => sample.fields.findIndex((field) => sameKey(field, catalogue.keys[k]!)));
       }
-      const lot = position < 0 ? null : sample.lots[position]!;
-      if (lot !== null && sameLengths(sample.lengths[position]!, catalogue.seqlens[keyIndex]![idIndex]!)) {
-        places.put(item, lot, sample.pieces[position]!);
-        continue;
+      for (let i = 0; i < keyIndices.length; i++) {
+        const item = catalogue.item(keyIndices[i]!, row);
+        const position = sample === undefined ? -1 : positions[i]!;
+        const lot = position < 0 ? null : sample!.lotAt(position);
+        if (lot !== null && hasLengths(sample!.lengthsAt(position), catalogue, item)) {
+          places.put(item, lot, sample!.pieceAt(position));
+          continue;
+        }
+        if (refusals.length === MOST_REFUSALS) {
+          refusals.push({ reason: `there are more than ${MOST_REFUSALS} reasons; the others are left out` });
+          return refusals;
+        }
+        refusals.push(refusalOf(sample, catalogue, item));
       }
     }
-    if (refusals.length === MOST_REFUSALS) {
-      refusals.push({ reason: `there are more than ${MOST_REFUSALS} reasons; the others are left out` });
-      break;
-    }
-    const id = catalogue.ids[idIndex]!;
-    const reason = whyNot(sample, id, expected, catalogue.seqlens[keyIndex]![idIndex]!);
-    refusals.push({ reason, id, key: expected.name });
   }
   return refusals;
 }
 
-function sameKind(a: CatalogueKey, b: CatalogueKey): boolean {
-  return a.dtype === b.dtype && same(a.trailingShape, b.trailingShape);
+function keptLengths(catalogue: Catalogue, item: number): Lengths {
+  return catalogue.isSingle[item] === 1 ? catalogue.lengths[item]! : lengthsOf(catalogue.seqlensOf(item));
 }
 
-function sameLengths(stored: Lengths, expected: readonly number[]): boolean {
-  return typeof stored === "number" ? expected.length === 1 && expected[0] === stored : same(stored, expected);
+function hasLengths(stored: Lengths, catalogue: Catalogue, item: number): boolean {
+  if (typeof stored === "number") return catalogue.isSingle[item] === 1 && catalogue.lengths[item] === stored;
+  return same(stored, catalogue.seqlensOf(item));
 }
 
-/** Why an id's tensor cannot be sent. */
-function whyNot(
-  sample: StoredSample | undefined,
-  id: string,
-  { name, dtype, trailingShape }: CatalogueKey,
-  seqlens: readonly number[],
-): string {
-  const what = `id ${JSON.stringify(id)}, key ${JSON.stringify(name)}`;
-  if (sample === undefined) return `${what}: the id is not stored here, and the plan sends it from here`;
-  const position = sample.positionOf(name);
-  if (position < 0 || sample.lots[position] === null) {
-    return `${what}: there is no data under the key, and the plan sends it from here`;
+/** Why an item cannot be sent from here. */
+function refusalOf(sample: StoredSample | undefined, catalogue: Catalogue, item: number): Omit<Refusal, "rank"> {
+  const id = catalogue.idOf(item);
+  const { name: key, dtype, trailingShape } = catalogue.keyOf(item);
+  const refusal = (why: string) => ({
+    reason: `id ${JSON.stringify(id)}, key ${JSON.stringify(key)}: ${why}`,
+    id,
+    key,
+  });
+  if (sample === undefined) return refusal("the id is not stored here, and the plan sends it from here");
+  const position = sample.positionOf(key);
+  if (position < 0 || sample.lotAt(position) === null) {
+    return refusal("there is no data under the key, and the plan sends it from here");
   }
-  const field = sample.fields[position]!;
-  const lengths = sample.lengths[position]!;
-  const found = { ...field, seqlens: typeof lengths === "number" ? [lengths] : lengths };
-  const expected = { dtype, trailingShape, seqlens };
-  const differing = (["dtype", "trailingShape", "seqlens"] as const).find((name) =>
-    !same(found[name], expected[name])
-  )!;
-  return `${what}: ${differing} is ${show(found[differing])} here and ${show(expected[differing])} in the meta`;
+  const lengths = sample.lengthsAt(position);
+  const found = { ...sample.fields[position]!, seqlens: typeof lengths === "number" ? [lengths] : lengths };
+  const expected = { dtype, trailingShape, seqlens: catalogue.seqlensOf(item) };
+  const field = (["dtype", "trailingShape", "seqlens"] as const).find((name) => !same(found[name], expected[name]))!;
+  return refusal(`${field} is ${show(found[field])} here and ${show(expected[field])} in the meta`);
 }
 
 /** Whether two names, or two lists of numbers, are the same. */
@@ -344,18 +337,7 @@ function reserve(
   try {
     if (program.received.length > 0) {
       slab = pool.allocate(arriving.reduce((total, { bytes }) => total + aligned(bytes), 0));
-      lot = slab.lot();
-      let messageStart = 0;
-      for (const { items, bytes } of arriving) {
-        let offset = messageStart;
-        for (const item of items) {
-          places.put(item, lot, lot.add(offset, catalogue.bytes[item]!));
-          offset += catalogue.bytes[item]!;
-        }
-        messageStart += aligned(bytes);
-      }
-      // Items without bytes travel in no message.
-      for (const item of program.received) if (!places.has(item)) places.put(item, lot, lot.add(0, 0));
+      lot = layOut(slab, arriving, catalogue, program.received, places);
       slab.seal();
     }
     const outgoing = outgoingOf(program, catalogue, places, worldSize);
@@ -371,6 +353,31 @@ function reserve(
   }
 }
 
+/** Gives what arrives its places: each message in one piece. The pieces are numbered in the order of the items. */
+function layOut(
+  slab: Slab,
+  messages: readonly { readonly items: Uint32Array; readonly bytes: number }[],
+  catalogue: Catalogue,
+  received: Uint32Array,
+  places: Places,
+): Lot {
+  // Items without bytes travel in no message, and lie anywhere.
+  const offsets = new Float64Array(catalogue.size);
+  let messageStart = 0;
+  for (const { items, bytes } of messages) {
+    let offset = messageStart;
+    for (const item of items) {
+      offsets[item] = offset;
+      offset += catalogue.bytes[item]!;
+    }
+    messageStart += aligned(bytes);
+  }
+  const ofReceived = (column: Float64Array) => Float64Array.from(received, (item) => column[item]!);
+  const lot = slab.lot(ofReceived(offsets), ofReceived(catalogue.bytes));
+  received.forEach((item, piece) => places.put(item, lot, piece));
+  return lot;
+}
+
 /** The samples that will be installed: one for each id, with the keys received in the order of the meta, and the meta's metadata. */
 function incomingSamples(
   meta: SequenceSample,
@@ -378,40 +385,56 @@ function incomingSamples(
   program: Program,
   places: Places,
 ): StoredSample[] {
-  if (program.received.length === 0) return [];
+  const { received } = program;
+  if (received.length === 0) return [];
   const count = catalogue.ids.length;
-  const received = new Uint8Array(catalogue.size);
-  const arrives = new Uint8Array(count);
-  for (const item of program.received) {
-    received[item] = 1;
-    arrives[item % count] = 1;
-  }
-  const lot = places.lotOf(program.received[0]!);
-  const metadata = Object.entries(meta.metadata);
-  const keyIndices = meta.keys.map((key) => catalogue.keyIndex(key)!);
-  /** The keys of the last id; most ids receive the same ones, and share the lists. */
-  let own: number[] = [];
-  let fields: CatalogueKey[] = [];
-  let lots: Lot[] = [];
+  const lot = places.lotOf(received[0]!);
   const samples: StoredSample[] = [];
-  for (let idIndex = 0; idIndex < count; idIndex++) {
-    if (arrives[idIndex] === 0) continue;
-    if (!keyIndices.every((k) => (received[k * count + idIndex] === 1) === own.includes(k))) {
-      own = keyIndices.filter((k) => received[k * count + idIndex] === 1);
-      fields = own.map((k) => catalogue.keys[k]!);
-      lots = own.map(() => lot);
+  for (const { keyIndices, rows } of rowsByKeys(catalogue, received)) {
+    const own = meta.keys.map((key) => catalogue.keyIndex(key)!).filter((k) => keyIndices.includes(k));
+    const values = copyMetadata(meta.metadata);
+    const table = new SampleTable({
+      fields: own.map((k) => catalogue.keys[k]!),
+      lots: own.map(() => lot),
+      names: Object.keys(values),
+      hasData: true,
+    });
+    for (const row of rows) {
+      samples.push(table.add(
+        catalogue.ids[row]!,
+        (position) => places.pieceOf(own[position]! * count + row),
+        (position) => keptLengths(catalogue, own[position]! * count + row),
+        (name) => values[name]![row],
+      ));
     }
-    const pieces = new Array<number>(own.length);
-    const lengths = new Array<Lengths>(own.length);
-    for (let i = 0; i < own.length; i++) {
-      pieces[i] = places.pieceOf(own[i]! * count + idIndex);
-      lengths[i] = lengthsOf(catalogue.seqlens[own[i]!]![idIndex]!);
-    }
-    const values: Record<string, unknown[]> = {};
-    for (const [name, all] of metadata) values[name] = copyValues(all, name, idIndex, idIndex + 1);
-    samples.push(new StoredSample(catalogue.ids[idIndex]!, fields, lots, pieces, lengths, values));
   }
   return samples;
+}
+
+/** Sets of keys, and the positions of the ids that receive just these. Mostly there is one. */
+function rowsByKeys(
+  catalogue: Catalogue,
+  received: Uint32Array,
+): { keyIndices: readonly number[]; rows: number[] }[] {
+  const count = catalogue.ids.length;
+  /** By id the number of its set: 0 is the empty one. */
+  const setOf = new Uint32Array(count);
+  const sets: { keyIndices: readonly number[]; rows: number[]; with: Map<number, number> }[] = [
+    { keyIndices: [], rows: [], with: new Map() },
+  ];
+  for (const item of received) {
+    const row = item % count;
+    const keyIndex = (item - row) / count;
+    const before = sets[setOf[row]!]!;
+    let larger = before.with.get(keyIndex);
+    if (larger === undefined) {
+      larger = sets.push({ keyIndices: [...before.keyIndices, keyIndex], rows: [], with: new Map() }) - 1;
+      before.with.set(keyIndex, larger);
+    }
+    setOf[row] = larger;
+  }
+  for (let row = 0; row < count; row++) if (setOf[row]! > 0) sets[setOf[row]!]!.rows.push(row);
+  return sets.filter(({ rows }) => rows.length > 0);
 }
 
 /** Brings the verdicts together; returns the transfer's id and where each rank cuts its messages, or throws all ranks' refusals. */

@@ -162,6 +162,8 @@ export class IdPositioner {
   /** By position the number of the last list that named it. */
   readonly #namedIn: Int32Array;
   #list = 0;
+  #lastIds: readonly unknown[] = [];
+  #lastPositions = new Int32Array(0);
 
   /** `positions` has the known ids, numbered from 0 on. */
   constructor(positions: ReadonlyMap<string, number>) {
@@ -172,6 +174,11 @@ export class IdPositioner {
   /** Takes one list. */
   readonly check: IdsCheck = (value, place) => {
     const ids = requireList(value, place);
+    // Steps that differ in their keys alone name the same ids one after another.
+    if (sameList(ids, this.#lastIds)) {
+      this.#lists.push(this.#lastPositions);
+      return;
+    }
     const found = new Int32Array(ids.length);
     const list = ++this.#list;
     for (let i = 0; i < ids.length; i++) {
@@ -182,12 +189,20 @@ export class IdPositioner {
       found[i] = position;
     }
     this.#lists.push(found);
+    this.#lastIds = ids;
+    this.#lastPositions = found;
   };
 
   /** The positions of the lists since the last call. */
   take(): Int32Array[] {
     return this.#lists.splice(0);
   }
+}
+
+function sameList(a: readonly unknown[], b: readonly unknown[]): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
 }
 
 function unknownId(id: unknown, place: string): PlanError {

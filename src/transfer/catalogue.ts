@@ -38,6 +38,8 @@ export class Catalogue {
   readonly lengths: Float64Array;
   /** Per item its size in bytes. */
   readonly bytes: Float64Array;
+  /** By item 1 where the id has just one sequence: its length is the item's. */
+  readonly isSingle: Uint8Array;
   /** By key, by id, the lengths of its sequences. */
   readonly seqlens: readonly (readonly (readonly number[])[])[];
   readonly #idIndex = new Map<string, number>();
@@ -54,11 +56,15 @@ export class Catalogue {
     this.seqlens = this.keys.map(({ name }) => meta.seqlens[name]!);
     this.lengths = new Float64Array(this.ids.length * this.keys.length);
     this.bytes = new Float64Array(this.lengths.length);
+    this.isSingle = new Uint8Array(this.lengths.length);
     let item = 0;
     for (const [keyIndex, { bytesPerElement }] of this.keys.entries()) {
       const perId = this.seqlens[keyIndex]!;
       for (let idIndex = 0; idIndex < perId.length; idIndex++) {
-        const length = sumOf(perId[idIndex]!);
+        const sequences = perId[idIndex]!;
+        const single = sequences.length === 1;
+        const length = single ? sequences[0]! : sumOf(sequences);
+        this.isSingle[item] = single ? 1 : 0;
         this.lengths[item] = length;
         this.bytes[item] = length * bytesPerElement;
         item++;
@@ -101,6 +107,12 @@ export class Catalogue {
     return this.keys[Math.floor(item / this.ids.length)]!;
   }
 
+  /** The lengths of an item's sequences. */
+  seqlensOf(item: number): readonly number[] {
+    const idIndex = item % this.ids.length;
+    return this.seqlens[(item - idIndex) / this.ids.length]![idIndex]!;
+  }
+
   /** The dtype and shape of an item's tensor. Throws a {@linkcode SampleError} for a key without dtype. */
   tensorOf(item: number): { dtype: DType; shape: number[] } {
     const { name, dtype, trailingShape } = this.keyOf(item);
@@ -126,6 +138,16 @@ export function keyOf({ dtypes, trailingShapes }: SequenceSample, name: string):
     trailingShape: trailingShape === null ? null : [...trailingShape],
     bytesPerElement: dtype === null || trailingShape === null ? 0 : rowBytes(dtype, trailingShape),
   };
+}
+
+/** Whether two keys have the same name, dtype and trailing shape. */
+export function sameKey(a: CatalogueKey, b: CatalogueKey): boolean {
+  return a.name === b.name && a.dtype === b.dtype && sameShape(a.trailingShape, b.trailingShape);
+}
+
+function sameShape(a: readonly number[] | null, b: readonly number[] | null): boolean {
+  if (a === null || b === null) return a === b;
+  return a.length === b.length && a.every((dim, i) => dim === b[i]);
 }
 
 function elementSize(key: CatalogueKey): number {
