@@ -1,5 +1,5 @@
 /**
- * Many ranks in one process, on one device of the stand-in: what most tests of the upper rooms need.
+ * Many ranks in one process, on one device of the stand-in (on a GPU each: one): what most tests of the upper rooms need.
  *
  * @module
  */
@@ -14,7 +14,7 @@ import {
   type Runtime,
   SequenceSample,
 } from "../mod.ts";
-import "./native.ts";
+import { native } from "./native.ts";
 
 /** Ranks 0 to n-1, each with a runtime of its own. */
 export class Cluster implements AsyncDisposable {
@@ -28,7 +28,12 @@ export class Cluster implements AsyncDisposable {
   /** Opens the runtimes, and nothing else. */
   static async bare(worldSize: number): Promise<Cluster> {
     return new Cluster(
-      await Promise.all(Array.from({ length: worldSize }, () => openRuntime({ backend: "cpu" }))),
+      await Promise.all(
+        Array.from(
+          { length: worldSize },
+          (_, rank) => openRuntime({ backend: native.backend, device: native.backend === "cuda" ? rank : 0 }),
+        ),
+      ),
     );
   }
 

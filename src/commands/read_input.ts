@@ -8,7 +8,7 @@ import { SequenceSample } from "../../mod.ts";
 import { fileTrouble, InputError, messageOf } from "./input_error.ts";
 import { rolloutSample, SYNTHESIZED_KEYS } from "./rollout_sample.ts";
 import { parseRollouts } from "./rollouts.ts";
-import { TOKENIZER } from "./tokenize.ts";
+import { tokenize, TOKENIZER } from "./tokenize.ts";
 import { counted } from "./units.ts";
 
 /** What a run moves, and what a person should know of it. */
@@ -49,7 +49,7 @@ export async function readInput(file: string | undefined, seed: number): Promise
 }
 
 function fromRollouts(bytes: Uint8Array, name: string, seed: number): Input {
-  const sample = rolloutSample(parseRollouts(bytes, name), seed);
+  const sample = rolloutSample(parseRollouts(bytes, name), seed, tokenize);
   const tokens = sample.seqlens.packed_input_ids!.flat();
   return {
     sample,

@@ -16,7 +16,6 @@
 import { type DType, type HostTensor, SequenceSample } from "../../mod.ts";
 import type { Rollout } from "./rollouts.ts";
 import { synthesizeLogprobs, synthesizeValues, synthesizeVersions, type Words, words } from "./synthesize.ts";
-import { tokenize } from "./tokenize.ts";
 
 /** The keys that a rollout file does not hold. */
 export const SYNTHESIZED_KEYS: readonly string[] = ["packed_logprobs", "values", "version"];
@@ -28,8 +27,13 @@ const VALUE_WIDTH = 4;
  * Tokenizes rollouts into one sample; its metadata has `line`, where each prompt stood in the file.
  *
  * @param seed What {@linkcode SYNTHESIZED_KEYS} are made from.
+ * @param tokenize Turns a text into tokens, each an integer from 0 below 2^31.
  */
-export function rolloutSample(rollouts: readonly Rollout[], seed: number): SequenceSample {
+export function rolloutSample(
+  rollouts: readonly Rollout[],
+  seed: number,
+  tokenize: (text: string) => readonly number[],
+): SequenceSample {
   const prompts = rollouts.map(({ prompt }) => tokenize(prompt));
   const sequences = rollouts.map(({ responses }, i) =>
     responses.map((response) => ({ prompt: prompts[i]!, response: tokenize(response) }))

@@ -22,7 +22,7 @@ Deno.test("tokenize() loses nothing, names of special tokens included", () => {
 });
 
 Deno.test("rolloutSample() packs prompt and response tokens into one sequence per response", () => {
-  const sample = rolloutSample(rollouts, 1);
+  const sample = rolloutSample(rollouts, 1, tokenize);
   assertEquals([...sample.ids], ["a", "b"]);
   const tokens = [...new BigInt64Array(bytesOf(sample, "packed_input_ids").buffer)].map(Number);
   const mask = [...bytesOf(sample, "prompt_mask")];
@@ -40,7 +40,7 @@ Deno.test("rolloutSample() packs prompt and response tokens into one sequence pe
 });
 
 Deno.test("rolloutSample() gives each key its dtype, trailing shape and lengths", () => {
-  const sample = rolloutSample(rollouts, 1);
+  const sample = rolloutSample(rollouts, 1, tokenize);
   const lengths = sample.seqlens.packed_input_ids!;
   assertEquals({ ...sample.dtypes }, {
     packed_input_ids: "int64",
@@ -58,7 +58,7 @@ Deno.test("rolloutSample() gives each key its dtype, trailing shape and lengths"
 });
 
 Deno.test("rolloutSample() makes versions that no float64 holds, and log-probabilities that are none above 0", () => {
-  const sample = rolloutSample(rollouts, 1);
+  const sample = rolloutSample(rollouts, 1, tokenize);
   for (const version of new BigInt64Array(bytesOf(sample, "version").buffer)) {
     assert(version > 2n ** 53n);
     assertNotEquals(BigInt(Number(version)), version);
@@ -69,9 +69,9 @@ Deno.test("rolloutSample() makes versions that no float64 holds, and log-probabi
 });
 
 Deno.test("rolloutSample() synthesizes the same bytes from the same seed, whatever stands before an id", () => {
-  const whole = rolloutSample(rollouts, 7).unpack();
-  const alone = rolloutSample([rollouts[1]!], 7);
-  const other = rolloutSample([rollouts[1]!], 8);
+  const whole = rolloutSample(rollouts, 7, tokenize).unpack();
+  const alone = rolloutSample([rollouts[1]!], 7, tokenize);
+  const other = rolloutSample([rollouts[1]!], 8, tokenize);
   for (const key of SYNTHESIZED_KEYS.filter((key) => alone.seqlens[key]!.flat().some((length) => length > 0))) {
     assertEquals(bytesOf(whole[1]!, key), bytesOf(alone, key));
   }
@@ -84,7 +84,7 @@ Deno.test("xoshiro128() is the published generator", () => {
 });
 
 Deno.test("rolloutSample() makes these bytes on every machine", () => {
-  const sample = rolloutSample([rollouts[1]!], 1);
+  const sample = rolloutSample([rollouts[1]!], 1, tokenize);
   assertEquals(bytesOf(sample, "version").toHex(), "d506000000002000");
   assertEquals(bytesOf(sample, "values").toHex(), "cdbf33bedbbf1ebe");
 });
