@@ -20,7 +20,7 @@ import { endProcesses } from "./gpu_check/peer_process.ts";
 import { describeMachine, findPlace, LackingError, type Place } from "./gpu_check/place.ts";
 import { count, headOf, numbersText, type Report, tableOf } from "./gpu_check/report.ts";
 import { rollouts } from "./gpu_check/rollouts.ts";
-import { checkSpeed } from "./gpu_check/speed.ts";
+import { checkSpeed, checkTorch } from "./gpu_check/speed.ts";
 import { checkSuite } from "./gpu_check/suite.ts";
 
 const HELP = `Checks seqferry on this machine's GPUs, or the same on the CPU stand-in.
@@ -29,7 +29,7 @@ deno run -A scripts/gpu_check.ts [flags]
 
   --backend cuda|cpu   cuda (the default): libcudart and libnccl on an NVIDIA GPU; cpu: the stand-in, which a C compiler builds
   --json FILE          writes what came of it to a file, too
-  --only GROUPS        makes some of the checks only: one-rank, suite, many-ranks, hand-over, speed, separated by commas
+  --only GROUPS        makes some of the checks only: one-rank, suite, many-ranks, hand-over, speed, torch, separated by commas
   --quick              makes the timings short: less to be trusted, and over in seconds
   --limit SECONDS      no check is begun after so long (480)
   --check-limit SECONDS  the longest time of one check (90): what takes longer is ended and has failed
@@ -41,7 +41,7 @@ Exit codes: 0 all checks held or were skipped, 1 a check failed, 2 wrong flags, 
 `;
 
 /** The parts, in their order; by the names that --only takes. */
-const PARTS = ["one-rank", "suite", "many-ranks", "hand-over", "speed"] as const;
+const PARTS = ["one-rank", "suite", "many-ranks", "hand-over", "speed", "torch"] as const;
 type Part = typeof PARTS[number];
 
 interface Options {
@@ -181,6 +181,7 @@ async function makeAll(checks: Checks, place: Place, { only, quick }: Options): 
   if (only.includes("many-ranks")) await checkManyRanks(checks, place, await rollouts());
   if (only.includes("hand-over")) await checkHandover(checks, place);
   if (only.includes("speed")) await checkSpeed(checks, place, quick);
+  if (only.includes("torch")) await checkTorch(checks, place, quick);
 }
 
 /** Opening a library can hang in the driver. */

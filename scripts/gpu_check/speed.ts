@@ -21,32 +21,18 @@ const BLOCKS = 7;
 /** Rounds before the first block: until the compiler of JavaScript has done its part, and the connections are there. */
 const WARM_UP: Readonly<Record<Size, number>> = { S: 300, M: 30, L: 3 };
 
-/** Makes the checks. With `quick` the sizes are S and M, and the blocks few. */
+/** Makes the checks against C. With `quick` the sizes are S and M, and the blocks few. */
 export async function checkSpeed(checks: Checks, place: Place, quick: boolean): Promise<void> {
-  const sizes: readonly Size[] = quick ? ["S", "M"] : ["S", "L"];
-  const alone: Arrangement = {
-    group: "1 rank",
-    worldSize: 1,
-    deviceOf: () => 0,
-    env: place.env,
-    mayNotFit: false,
-    lacking: null,
-  };
-  // Two ranks where the devices are two, else on one.
-  const two = arrangements(place).filter(({ worldSize, mayNotFit }) => worldSize === 2 && !mayNotFit)
-    .sort((a, b) => Number(a.lacking !== null) - Number(b.lacking !== null)).slice(0, 1);
-  const folder = await Deno.makeTempDir({ prefix: "gpu-check-" });
-  try {
-    for (const arrangement of [alone, ...two]) {
-      const { group, worldSize } = arrangement;
-      const open = (size: Size) => {
-        if (arrangement.lacking !== null) throw new Skip(arrangement.lacking);
-        return Side.seqferry(place.backend, arrangement, size, folder);
-      };
+  const sizes = sizesOf(quick);
+  await inFolder(async (folder) => {
+    for (const arrangement of arrangementsOf(place)) {
+      const group = `speed, ${arrangement.group}`;
       for (const size of sizes) {
-        await checks.run(`speed, ${group}`, `${size}: the same calls of CUDA and NCCL by C`, async () => {
-          await using ours = await open(size);
-          await using theirs = await Side.c(place, arrangement, folder);
+        await checks.run(group, `${size}: the same calls of CUDA and NCCL by C`, async () => {
+          requirePlace(arrangement);
+          const program = await compileCalls(folder);
+          await using ours = await Side.seqferry(place.backend, arrangement, size, folder);
+          await using theirs = await Side.c(program, place, arrangement, folder);
           const numbers = await compare(ours, theirs, size, quick, "c");
           const most = MOST_OVER_C[size];
           if (place.backend === "cuda" && most !== undefined) {
@@ -54,29 +40,67 @@ export async function checkSpeed(checks: Checks, place: Place, quick: boolean): 
           }
           return numbers;
         });
-        await checks.run(`speed, ${group}`, `${size}: the same messages by torch.distributed`, async () => {
+      }
+      if (arrangement.worldSize > 1) continue;
+      await checks.run(group, "host time of one ncclSend or ncclRecv", async () => {
+        const program = await compileCalls(folder);
+        await using ours = await Side.seqferry(place.backend, arrangement, "S", folder);
+        await ours.prepareIssue(folder);
+        await using theirs = await Side.c(program, place, arrangement, folder);
+        const rounds = quick ? 20 : 200;
+        // Until the compiler of JavaScript has done its part.
+        await ours.rounds("issue", rounds);
+        const seqferryNs = median(await ours.rounds("issue", rounds));
+        return { seqferryNs, cNs: median(await theirs.rounds("issue", rounds)) };
+      });
+      await checks.run(group, "bandwidth of packing, over that of one large copy", async () => {
+        await using ours = await Side.seqferry(place.backend, arrangement, sizes[1]!, folder);
+        return await ours.bandwidth(quick ? 3 : 10);
+      });
+    }
+  });
+}
+
+/** Makes the checks against torch. */
+export async function checkTorch(checks: Checks, place: Place, quick: boolean): Promise<void> {
+  await inFolder(async (folder) => {
+    for (const arrangement of arrangementsOf(place)) {
+      for (const size of sizesOf(quick)) {
+        await checks.run(`torch, ${arrangement.group}`, `${size}: the same messages by torch.distributed`, async () => {
+          requirePlace(arrangement);
           await requireTorch(place.backend);
-          await using ours = await open(size);
+          await using ours = await Side.seqferry(place.backend, arrangement, size, folder);
           await using theirs = await Side.torch(place, arrangement, folder);
           return await compare(ours, theirs, size, quick, "torch");
         });
       }
-      if (worldSize > 1) continue;
-      await checks.run(`speed, ${group}`, "host time of one ncclSend or ncclRecv", async () => {
-        await using ours = await open(sizes[1]!);
-        await using theirs = await Side.c(place, arrangement, folder);
-        const rounds = quick ? 20 : 200;
-        await ours.rounds("issue", rounds);
-        const [seqferryNs, cNs] = [await ours.rounds("issue", rounds), await theirs.rounds("issue", rounds)].map(
-          median,
-        );
-        return { seqferryNs: seqferryNs!, cNs: cNs! };
-      });
-      await checks.run(`speed, ${group}`, "bandwidth of packing, over that of one large copy", async () => {
-        await using ours = await open(sizes[1]!);
-        return await ours.bandwidth(quick ? 3 : 10);
-      });
     }
+  });
+}
+
+function sizesOf(quick: boolean): readonly Size[] {
+  return quick ? ["S", "M"] : ["S", "L"];
+}
+
+/** One rank, and two: on a device each where there are two, else on one. */
+function arrangementsOf(place: Place): Arrangement[] {
+  const { backend, devices, env } = place;
+  const plain = { deviceOf: (rank: number) => rank, env, mayNotFit: false, lacking: null };
+  const two = backend === "cuda" && devices >= 2
+    ? { ...plain, group: "2 ranks on 2 devices", worldSize: 2 }
+    : arrangements(place).find(({ worldSize }) => worldSize === 2)!;
+  return [{ ...plain, group: "1 rank", worldSize: 1 }, two];
+}
+
+function requirePlace({ lacking }: Arrangement): void {
+  if (lacking !== null) throw new Skip(lacking);
+}
+
+/** Runs with a folder that is there as long as it runs. */
+async function inFolder(run: (folder: string) => Promise<void>): Promise<void> {
+  const folder = await Deno.makeTempDir({ prefix: "gpu-check-" });
+  try {
+    await run(folder);
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
@@ -160,8 +184,7 @@ class Side implements AsyncDisposable {
   }
 
   /** C's. */
-  static async c(place: Place, arrangement: Arrangement, folder: string): Promise<Side> {
-    const program = await compileCalls(folder);
+  static async c(program: string, place: Place, arrangement: Arrangement, folder: string): Promise<Side> {
     const { worldSize, deviceOf, env } = arrangement;
     const side = new Side(arrangement, false, (rank) => {
       const numbers = [deviceOf(rank), rank, worldSize].map(String);
@@ -193,6 +216,11 @@ class Side implements AsyncDisposable {
   async rounds(op: "time" | "issue", rounds: number): Promise<number[]> {
     const times = await this.#all<number[]>(() => this.#isSeqferry ? { op, rounds } : `${op} ${rounds}`);
     return Array.from({ length: rounds }, (_, i) => Math.max(...times.map((each) => each[i]!)));
+  }
+
+  /** seqferry's alone: the calls for `issue`, here and in the file for the others. */
+  async prepareIssue(folder: string): Promise<void> {
+    await this.#all((rank): SpeedCommand => ({ op: "prepareIssue", callsFile: callsFile(folder, rank) }));
   }
 
   /** seqferry's alone: compares what arrived on every rank. */

@@ -9,7 +9,7 @@ import { deviceRuntime } from "../../src/device/runtime.ts";
 import type { Size } from "../bench/cases.ts";
 import { type Numbers, Skip } from "./check.ts";
 import { serveCommands } from "./protocol.ts";
-import { Workload } from "./workload.ts";
+import { NO_COPIES, type Operation, Workload } from "./workload.ts";
 
 /** What a rank can be told. */
 export type SpeedCommand =
@@ -19,6 +19,8 @@ export type SpeedCommand =
   | { op: "prepare"; size: Size; callsFile: string }
   /** Answers milliseconds of each round. */
   | { op: "time"; rounds: number }
+  /** Writes many small sends and receives to a file, for `issue`. One rank's alone, once it is prepared. */
+  | { op: "prepareIssue"; callsFile: string }
   /** Answers nanoseconds for one call, of each round. */
   | { op: "issue"; rounds: number }
   /** Answers how many bytes arrived as they were sent. */
@@ -33,11 +35,15 @@ export interface Prepared {
   readonly operations: number;
 }
 
+/** Sends of a group whose calls are timed, and receives; together half of what a group may hold. */
+const SMALL_MESSAGES = 256;
+
 if (import.meta.main) {
   const [backend, ordinal] = Deno.args as ["cuda" | "cpu", string];
   const runtime = deviceRuntime(await openRuntime({ backend, device: Number(ordinal) }));
   let communicator: Communicator;
   let workload: Workload;
+  let small: Operation[] = [];
 
   const time = async (rounds: number): Promise<number[]> => {
     const times: number[] = [];
@@ -51,18 +57,16 @@ if (import.meta.main) {
   };
 
   const issue = async (rounds: number): Promise<number[]> => {
-    const { copies: { to, from, bytes }, operations } = workload;
     const times: number[] = [];
     for (let round = 0; round < rounds; round++) {
       const deadline = new Deadline({ timeoutMs: 30_000 });
-      if (to.length > 0) communicator.stream.copyBatch(to, from, bytes);
-      const group = await communicator.group("the operations", (calls) => {
+      const group = await communicator.group("many small messages", (calls) => {
         const started = performance.now();
-        for (const { kind, address, bytes, peer } of operations) {
+        for (const { kind, address, bytes, peer } of small) {
           if (kind === "send") calls.send(address, bytes, peer);
           else calls.receive(address, bytes, peer);
         }
-        times.push((performance.now() - started) * 1e6 / operations.length);
+        times.push((performance.now() - started) * 1e6 / small.length);
       }, deadline);
       await communicator.stream.idle(deadline);
       group.isDone();
@@ -134,6 +138,10 @@ if (import.meta.main) {
         const { bytes, copies, operations } = workload;
         return { bytes, copies: copies.to.length, operations: operations.length } satisfies Prepared;
       }
+      case "prepareIssue":
+        small = workload.manySmall(SMALL_MESSAGES);
+        await Deno.writeTextFile(command.callsFile, workload.callsText(small, NO_COPIES));
+        return null;
       case "time":
         return await time(command.rounds);
       case "issue":

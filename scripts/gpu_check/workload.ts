@@ -150,14 +150,22 @@ export class Workload implements Disposable {
     return compared;
   }
 
+  /** As many sends, and receives, of a few bytes from this rank to itself, and no copies: what is timed is the issuing. One rank's alone. */
+  manySmall(count: number): Operation[] {
+    const at = (base: bigint, i: number) => base + BigInt(i * SMALL_BYTES);
+    return Array.from({ length: count }, (_, i): Operation[] => [
+      { kind: "receive", address: at(this.#target.address, i), bytes: SMALL_BYTES, peer: 0 },
+      { kind: "send", address: at(this.#source.address, i), bytes: SMALL_BYTES, peer: 0 },
+    ]).flat();
+  }
+
   /** The calls as text, for C and Python; `calls.c` tells how it is read. Addresses are offsets in the three buffers. */
-  callsText(): string {
-    const { copies: { to, from, bytes } } = this;
+  callsText(operations = this.operations, { to, from, bytes } = this.copies): string {
     const lines = [`buffers ${this.#source.byteLength} ${this.#packed.byteLength} ${this.#target.byteLength}`];
     for (let i = 0; i < to.length; i++) {
       lines.push(`copy ${to[i]! - this.#packed.address} ${from[i]! - this.#source.address} ${bytes[i]!}`);
     }
-    for (const { kind, address, bytes, peer } of this.operations) {
+    for (const { kind, address, bytes, peer } of operations) {
       const packedEnd = this.#packed.address + BigInt(this.#packed.byteLength);
       const isPacked = address >= this.#packed.address && address < packedEnd;
       const offset = address - (isPacked ? this.#packed.address : this.#source.address);
@@ -196,6 +204,11 @@ export class Workload implements Disposable {
     this.#packed[Symbol.dispose]();
   }
 }
+
+/** Bytes of one of many small messages. */
+const SMALL_BYTES = 256;
+/** No copies. */
+export const NO_COPIES: Copies = { to: new BigUint64Array(), from: new BigUint64Array(), bytes: new BigUint64Array() };
 
 const PATTERNS = 4096;
 /** Longer than any item by the number of places to begin at. */
@@ -271,7 +284,7 @@ async function recorded(
   regionOf: (item: number) => Region,
   staging: bigint,
 ): Promise<{ copies: Copies; operations: Operation[] }> {
-  let copies: Copies = { to: new BigUint64Array(), from: new BigUint64Array(), bytes: new BigUint64Array() };
+  let copies = NO_COPIES;
   let groups = 0;
   const operations: Operation[] = [];
   const recorder = {
