@@ -12,13 +12,13 @@
  */
 
 import { parseArgs } from "node:util";
-import { Checks } from "./gpu_check/check.ts";
+import { type CheckResult, Checks } from "./gpu_check/check.ts";
 import { checkHandover } from "./gpu_check/handover.ts";
 import { checkManyRanks } from "./gpu_check/many_ranks.ts";
 import { checkOneRank } from "./gpu_check/one_rank.ts";
 import { endProcesses } from "./gpu_check/peer_process.ts";
 import { describeMachine, findPlace, LackingError, type Place } from "./gpu_check/place.ts";
-import { count, headOf, numbersText, type Report, tableOf } from "./gpu_check/report.ts";
+import { count, headOf, lineOf, type Report, tableOf } from "./gpu_check/report.ts";
 import { rollouts } from "./gpu_check/rollouts.ts";
 import { checkSpeed, checkTorch } from "./gpu_check/speed.ts";
 import { checkSuite } from "./gpu_check/suite.ts";
@@ -111,7 +111,6 @@ async function main(args: readonly string[]): Promise<number> {
     complain(error);
     return 2;
   }
-  const started = performance.now();
   const interrupt = new AbortController();
   const signals = [["SIGINT", 130], ["SIGTERM", 143]] as const;
   const listeners = signals.map(([signal, exitCode]) => ({
@@ -123,56 +122,71 @@ async function main(args: readonly string[]): Promise<number> {
   }));
   for (const { signal, listener } of listeners) Deno.addSignalListener(signal, listener);
   try {
-    const machine = await describeMachine();
-    let place: Place;
-    try {
-      place = await withinLimit(findPlace(options.backend), options.checkLimitMs);
-    } catch (error) {
-      if (interrupt.signal.aborted) return interrupt.signal.reason;
-      complain(error);
-      return error instanceof LackingError ? 3 : 1;
-    }
-    print(`${headOf(machine, place)}\n`);
-    const checks = new Checks({
-      tell: ({ status, name, why, numbers, seconds }) =>
-        print(
-          `${status.padEnd(7)}  ${name} (${seconds.toFixed(1)} s)${why === "" ? "" : `: ${why}`}${
-            Object.keys(numbers).length === 0 ? "" : `  [${numbersText(numbers)}]`
-          }\n`,
-        ),
-      endProcesses,
-      limitMs: options.checkLimitMs,
-      until: started + options.limitMs,
-      signal: interrupt.signal,
-    });
-    await makeAll(checks, place, options);
-    const { env: _, ...libraries } = place;
-    const report: Report = {
-      format: "gpu_check/1",
-      date: new Date().toISOString(),
-      backend: options.backend,
-      machine,
-      libraries,
-      checks: checks.results,
-      ok: count(checks.results, "ok"),
-      failed: count(checks.results, "failed"),
-      skipped: count(checks.results, "skipped"),
-      interrupted: interrupt.signal.aborted,
-      seconds: (performance.now() - started) / 1000,
-    };
-    if (options.json !== undefined) Deno.writeTextFileSync(options.json, `${JSON.stringify(report, null, 2)}\n`);
-    print(`\n${tableOf(checks.results)}\n`);
-    print(
-      `${report.ok} ok, ${report.failed} failed, ${report.skipped} skipped in ${report.seconds.toFixed(0)} s${
-        report.interrupted ? "; interrupted" : ""
-      }\n`,
-    );
-    if (interrupt.signal.aborted) return interrupt.signal.reason;
-    return report.failed === 0 ? 0 : 1;
+    return await check(options, interrupt.signal);
   } finally {
     await endProcesses();
     for (const { signal, listener } of listeners) Deno.removeSignalListener(signal, listener);
   }
+}
+
+/** Makes the checks and tells of them; answers the exit code. */
+async function check(options: Options, signal: AbortSignal): Promise<number> {
+  const started = performance.now();
+  const date = new Date().toISOString();
+  const machine = await describeMachine();
+  const results: CheckResult[] = [];
+  const report = (place: Place | null, lacking = ""): Report => {
+    const { env: _, ...libraries } = place ?? { env: {} };
+    return {
+      format: "gpu_check/1",
+      date,
+      backend: options.backend,
+      machine,
+      libraries: place === null ? null : libraries as Report["libraries"],
+      lacking,
+      checks: results,
+      ok: count(results, "ok"),
+      failed: count(results, "failed"),
+      skipped: count(results, "skipped"),
+      interrupted: signal.aborted,
+      seconds: (performance.now() - started) / 1000,
+    };
+  };
+  const save = (report: Report) => {
+    if (options.json !== undefined) Deno.writeTextFileSync(options.json, `${JSON.stringify(report, null, 2)}\n`);
+  };
+  let place: Place;
+  try {
+    place = await withinLimit(findPlace(options.backend), options.checkLimitMs);
+  } catch (error) {
+    if (signal.aborted) return signal.reason;
+    complain(error);
+    save(report(null, (error as Error).message));
+    return error instanceof LackingError ? 3 : 1;
+  }
+  print(`${headOf(machine, place)}\n`);
+  const checks = new Checks({
+    tell: (result) => {
+      results.push(result);
+      print(lineOf(result));
+      // After each: should the machine be taken away, what came so far is there.
+      save(report(place));
+    },
+    endProcesses,
+    limitMs: options.checkLimitMs,
+    until: started + options.limitMs,
+    signal,
+  });
+  await makeAll(checks, place, options);
+  const last = report(place);
+  save(last);
+  const { ok, failed, skipped, seconds, interrupted } = last;
+  print(`\n${tableOf(results)}\n`);
+  print(
+    `${ok} ok, ${failed} failed, ${skipped} skipped in ${seconds.toFixed(0)} s${interrupted ? "; interrupted" : ""}\n`,
+  );
+  if (interrupted) return signal.reason;
+  return failed === 0 ? 0 : 1;
 }
 
 async function makeAll(checks: Checks, place: Place, { only, quick }: Options): Promise<void> {

@@ -61,8 +61,6 @@ const GRACE_MS = 3000;
 
 /** Makes checks one after another. A check that fails or hangs does not keep those after it from being made. */
 export class Checks {
-  /** What came of those made so far. */
-  readonly results: CheckResult[] = [];
   readonly #options: ChecksOptions;
 
   constructor(options: ChecksOptions) {
@@ -85,9 +83,7 @@ export class Checks {
         numbers: error instanceof Missed ? error.numbers : {},
       }),
     );
-    const result = { group, name, ...outcome, seconds: (performance.now() - started) / 1000 };
-    this.results.push(result);
-    tell(result);
+    tell({ group, name, ...outcome, seconds: (performance.now() - started) / 1000 });
   }
 
   /** What a check answers, unless it takes too long: then its processes are ended, and with them the check. */

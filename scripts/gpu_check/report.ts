@@ -19,6 +19,8 @@ export interface Report {
   readonly machine: Machine;
   /** Versions and paths of the libraries, and the devices; null where they could not be opened. */
   readonly libraries: Omit<Place, "env"> | null;
+  /** What this machine lacks, so that no check could be made; empty where it lacks nothing. */
+  readonly lacking: string;
   readonly checks: readonly CheckResult[];
   /** How many checks held, did not, and could not be made. */
   readonly ok: number;
@@ -46,6 +48,14 @@ export function headOf(machine: Machine, place: Place): string {
   return rows.map(([name, text]) => `${name!.padEnd(10)}  ${text}\n`).join("");
 }
 
+/** One result, as soon as it is there. */
+export function lineOf({ status, name, why, numbers, seconds }: CheckResult): string {
+  const measured = numbersText(numbers);
+  return `${status.padEnd(7)}  ${name} (${seconds.toFixed(1)} s)${why === "" ? "" : `: ${why}`}${
+    measured === "" ? "" : `  [${measured}]`
+  }\n`;
+}
+
 const COLUMNS: readonly Column[] = [
   { title: "check" },
   { title: "" },
@@ -71,7 +81,7 @@ export function tableOf(results: readonly CheckResult[]): string {
 }
 
 /** `ratio 1.02, hostNs 310`: three significant digits. */
-export function numbersText(numbers: Readonly<Record<string, number>>): string {
+function numbersText(numbers: Readonly<Record<string, number>>): string {
   return Object.entries(numbers).map(([name, value]) => `${name} ${Number(value.toPrecision(3))}`).join(", ");
 }
 
