@@ -30,7 +30,7 @@ deno run -A scripts/gpu_check.ts [flags]
   --backend cuda|cpu   cuda (the default): libcudart and libnccl on an NVIDIA GPU; cpu: the stand-in, which a C compiler builds
   --json FILE          writes what came of it to a file, too
   --only GROUPS        makes some of the checks only: one-rank, suite, many-ranks, hand-over, speed, torch, separated by commas
-  --quick              makes the timings short: less to be trusted, and over in seconds
+  --quick              makes the timings short, and leaves out four ranks: less to be trusted, and over in seconds
   --limit SECONDS      no check is begun after so long (480)
   --check-limit SECONDS  the longest time of one check (90): what takes longer is ended and has failed
   --help               this text
@@ -159,9 +159,9 @@ async function check(options: Options, signal: AbortSignal): Promise<number> {
   try {
     place = await withinLimit(findPlace(options.backend), options.checkLimitMs);
   } catch (error) {
+    save(report(null, (error as Error).message));
     if (signal.aborted) return signal.reason;
     complain(error);
-    save(report(null, (error as Error).message));
     return error instanceof LackingError ? 3 : 1;
   }
   print(`${headOf(machine, place)}\n`);
@@ -192,7 +192,7 @@ async function check(options: Options, signal: AbortSignal): Promise<number> {
 async function makeAll(checks: Checks, place: Place, { only, quick }: Options): Promise<void> {
   if (only.includes("one-rank")) await checkOneRank(checks, place);
   if (only.includes("suite")) await checkSuite(checks, place);
-  if (only.includes("many-ranks")) await checkManyRanks(checks, place, await rollouts());
+  if (only.includes("many-ranks")) await checkManyRanks(checks, place, await rollouts(), quick);
   if (only.includes("hand-over")) await checkHandover(checks, place);
   if (only.includes("speed")) await checkSpeed(checks, place, quick);
   if (only.includes("torch")) await checkTorch(checks, place, quick);

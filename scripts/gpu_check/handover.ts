@@ -50,10 +50,13 @@ export async function checkHandover(checks: Checks, place: Place): Promise<void>
   );
 }
 
+let pythonFound: Promise<boolean> | undefined;
+
 /** Throws a {@linkcode Skip} where there is no Python that can take part. */
 export async function requirePython(): Promise<void> {
-  const found = await runToEnd("python3", ["-c", "import ctypes"], { timeoutMs: 30_000 }).catch(() => null);
-  if (found?.success !== true) throw new Skip("there is no python3 with ctypes");
+  pythonFound ??= runToEnd("python3", ["-c", "import ctypes"], { timeoutMs: 30_000 })
+    .then(({ success }) => success, () => false);
+  if (!await pythonFound) throw new Skip("there is no python3 with ctypes");
 }
 
 /** One side gives what it has stored, the other opens it. */

@@ -88,7 +88,7 @@ function arrangementsOf(place: Place): Arrangement[] {
   const plain = { deviceOf: (rank: number) => rank, env, mayNotFit: false, lacking: null };
   const two = backend === "cuda" && devices >= 2
     ? { ...plain, group: "2 ranks on 2 devices", worldSize: 2 }
-    : arrangements(place).find(({ worldSize }) => worldSize === 2)!;
+    : arrangements(place, true)[0]!;
   return [{ ...plain, group: "1 rank", worldSize: 1 }, two];
 }
 
