@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
-import { ncclInProgress, ncclInvalidArgument, ncclInvalidUsage } from "../../ffi/constants.ts";
+import { NCCL_SHRINK_DEFAULT, ncclInProgress, ncclInvalidArgument, ncclInvalidUsage } from "../../ffi/constants.ts";
 import { encodeNcclConfig, ncclConfigOffsets } from "../../ffi/structs.ts";
 import {
   allocate,
@@ -105,6 +105,37 @@ conformance("a split leaves out whoever has no color", async (backend) => {
   assertEquals(await outcome(backend, symbols.ncclCommSplit(comm, -1, 0, child, null), comm), 0);
   assertEquals(child[0], 0n);
 });
+
+conformance("a communicator meets through several unique ids, where the release can", async (backend) => {
+  const { ncclCommInitRankScalable, ncclGetUniqueId, ncclCommCount } = backend.libraries.nccl.symbols;
+  if (ncclCommInitRankScalable === null) return;
+  use(backend);
+  const id = new Uint8Array(128);
+  assertEquals(ncclGetUniqueId(id), 0);
+  const out = new BigUint64Array(1);
+  const config = encodeNcclConfig({ version: backend.libraries.nccl.version, blocking: false });
+  const comm = () => out[0]!;
+  assertEquals(await outcome(backend, ncclCommInitRankScalable(out, 1, 0, 1, id, config), comm()), 0);
+  const number = new Int32Array(1);
+  assertEquals([ncclCommCount(comm(), number), number[0]], [0, 1]);
+  assertEquals(await backend.libraries.nccl.symbols.ncclCommAbort(comm()), 0);
+});
+
+conformance("a shrink goes on without the ranks that it is told", async (backend) => {
+  const { ncclCommShrink, ncclCommCount, ncclCommUserRank, ncclCommAbort } = backend.libraries.nccl.symbols;
+  if (ncclCommShrink === null) return;
+  await using ranks = await Ranks.open(backend, 2);
+  use(backend, 1);
+  const [parent, child] = [ranks.comms[1]!, new BigUint64Array(1)];
+  const code = ncclCommShrink(parent, new Int32Array([0]), 1, child, null, NCCL_SHRINK_DEFAULT);
+  assertEquals(await outcome(backend, code, parent), 0);
+  assertNotEquals(child[0], 0n);
+  assertEquals(await outcome(backend, 0, child[0]!), 0);
+  const number = new Int32Array(1);
+  const answers = [ncclCommCount, ncclCommUserRank].map((call) => [call(child[0]!, number), number[0]]);
+  assertEquals(answers, [[0, 1], [0, 0]]);
+  assertEquals(await ncclCommAbort(child[0]!), 0);
+}, 2);
 
 conformance("memory is allocated, registered and given back", async (backend) => {
   const { ncclMemAlloc, ncclMemFree, ncclCommRegister, ncclCommDeregister } = backend.libraries.nccl.symbols;
@@ -282,6 +313,62 @@ stricter("counts that do not match fail on both ranks", async (backend) => {
   }
   await Promise.all(ranks.comms.splice(0).map((comm) => symbols.ncclCommAbort(comm)));
   for (const address of [device, other]) assertEquals(backend.libraries.cudart.symbols.cudaFree(address), 0);
+});
+
+stricter("collectives that are not the same on all ranks fail on both", async (backend) => {
+  const { symbols } = backend.libraries.nccl;
+  await using ranks = await Ranks.open(backend, 2);
+  const devices = [0, 1].map((rank) => {
+    use(backend, rank);
+    return allocate(backend, 2 * SIZE);
+  });
+  const [comms, streams] = [[...ranks.comms], ranks.streams];
+  use(backend);
+  let code = symbols.ncclAllGather(devices[0]!, devices[0]!, 8n, UINT8, comms[0]!, streams[0]!);
+  assertEquals(code, ncclInProgress);
+  use(backend, 1);
+  code = symbols.ncclBroadcast(devices[1]!, devices[1]!, 8n, UINT8, 0, comms[1]!, streams[1]!);
+  assertEquals(code, ncclInProgress);
+  const state = new Int32Array(1);
+  for (const rank of [0, 1]) {
+    for (let tries = 0; tries < 1000 && (state[0] === 0 || state[0] === ncclInProgress); tries++) {
+      backend.libraries.cudart.symbols.cudaStreamQuery(streams[rank]!);
+      assertEquals(symbols.ncclCommGetAsyncError(comms[rank]!, state), 0);
+    }
+    assertEquals(state[0], ncclInvalidUsage);
+    state[0] = 0;
+  }
+  await Promise.all(ranks.comms.splice(0).map((comm) => symbols.ncclCommAbort(comm)));
+  for (const address of devices) assertEquals(backend.libraries.cudart.symbols.cudaFree(address), 0);
+});
+
+stricter("nothing goes on a stream, or a communicator, whose group is still being enqueued", async (backend) => {
+  const { nccl, cudart } = backend.libraries;
+  await using ranks = await Ranks.open(backend);
+  use(backend);
+  const device = allocate(backend, SIZE);
+  const [comm, stream] = [ranks.comms[0]!, ranks.streams[0]!];
+  const gather = () => nccl.symbols.ncclAllGather(device, device, 8n, UINT8, comm, stream);
+  assertEquals(gather(), ncclInProgress);
+  assertEquals(gather(), ncclInvalidUsage);
+  assertEquals(cudart.symbols.cudaMemsetAsync(device, 1, 8n, stream), 800);
+  assertEquals(await outcome(backend, 0, comm), 0);
+  assertEquals(cudart.symbols.cudaMemsetAsync(device, 1, 8n, stream), 0);
+  await ranks.finish();
+  assertEquals(cudart.symbols.cudaFree(device), 0);
+  cudart.symbols.cudaGetLastError();
+});
+
+stricter("a group that is left open is known at the next call that waits", async (backend) => {
+  const { nccl, cudart } = backend.libraries;
+  await using ranks = await Ranks.open(backend);
+  use(backend);
+  assertEquals(nccl.symbols.ncclGroupStart(), 0);
+  assertEquals(cudart.symbols.cudaStreamSynchronize(ranks.streams[0]!), 800);
+  assertEquals(nccl.symbols.ncclCommFinalize(ranks.comms[0]!), ncclInvalidUsage);
+  assertEquals(nccl.symbols.ncclGroupEnd(), 0);
+  assertEquals(cudart.symbols.cudaStreamSynchronize(ranks.streams[0]!), 0);
+  cudart.symbols.cudaGetLastError();
 });
 
 stricter("addresses that are not on the device are refused when they are given", async (backend) => {
