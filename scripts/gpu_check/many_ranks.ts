@@ -25,6 +25,11 @@ export const SHARING: Readonly<Record<string, string>> = {
   NCCL_MAX_CTAS: "2",
 };
 
+/** Why an older NCCL cannot have two ranks on a device. */
+export function refusal({ nccl }: Place): string {
+  return `NCCL ${nccl.text} refuses two ranks on one device; 2.30.3 and later take them`;
+}
+
 /** Ranks in processes of their own, and where each is. */
 export interface Arrangement {
   /** What the report calls it. */
@@ -49,9 +54,7 @@ export function arrangements(place: Place, quick: boolean): Arrangement[] {
     deviceOf: () => 0,
     env: cuda ? { ...env, ...SHARING } : env,
     mayNotFit: cuda && worldSize > 2,
-    lacking: cuda && nccl.version < CAPABILITIES.multiRankGpu.since
-      ? `NCCL ${nccl.text} refuses two ranks on one device; 2.30.3 and later take them`
-      : null,
+    lacking: cuda && nccl.version < CAPABILITIES.multiRankGpu.since ? refusal(place) : null,
   }));
   const worldSize = devices >= 4 && !quick ? 4 : 2;
   return [...shared, {

@@ -30,7 +30,10 @@ async function cuda(): Promise<Backend | string> {
   const libraries = await openLibraries({ backend: "cuda" });
   const count = new Int32Array(1);
   if (libraries.cudart.symbols.cudaGetDeviceCount(count) !== 0) return "the driver does not answer";
-  return { name: "cuda", libraries, devices: Array.from({ length: count[0]! }, (_, i) => i) };
+  const devices = Array.from({ length: count[0]! }, (_, i) => i);
+  // NCCL lets ranks share a device from 2.30.3 on, where it is told to.
+  if (devices.length === 1 && Deno.env.get("NCCL_MULTI_RANK_GPU_ENABLE") === "1") devices.push(0);
+  return { name: "cuda", libraries, devices };
 }
 
 const cpu: Backend | null = native.backend === "cpu"
