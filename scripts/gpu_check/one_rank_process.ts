@@ -15,7 +15,7 @@ import {
   type Runtime,
   Stream,
 } from "../../mod.ts";
-import { capabilities } from "../../ffi/capabilities.ts";
+import { capabilities, cudaVersionText } from "../../ffi/capabilities.ts";
 import { cudaMemcpyKind, cudaMemcpySrcAccessOrder, cudaMemPoolAttr } from "../../ffi/constants.ts";
 import { encodeMemcpyAttributes } from "../../ffi/structs.ts";
 import { PinnedBuffer } from "../../src/device/pinned_buffer.ts";
@@ -137,7 +137,7 @@ async function copies(device: DeviceRuntime): Promise<void> {
 async function batches(device: DeviceRuntime): Promise<void> {
   const { libraries } = device;
   const { memcpyBatch12, memcpyBatch13 } = capabilities(libraries.nccl.version, libraries.cudart.version);
-  if (!memcpyBatch12 && !memcpyBatch13) throw new Skip(`CUDA ${libraries.cudart.version} has none`);
+  if (!memcpyBatch12 && !memcpyBatch13) throw new Skip(`CUDA ${cudaVersionText(libraries.cudart.version)} has none`);
   using from = DeviceBuffer.allocate(device, SIZE);
   using to = DeviceBuffer.allocate(device, SIZE);
   using stream = new Stream(device);

@@ -10,9 +10,12 @@ import { ANSWER, type Answer } from "./protocol.ts";
 /** How many of a process's last lines are kept for the report. */
 const LAST_LINES = 6;
 
+/** How long a killed process may take to go, in milliseconds. One that is inside the driver may never go, and nobody waits for it. */
+const KILL_MS = 5000;
+
 const alive = new Set<ChildHandle>();
 
-/** Kills all processes that are there, and resolves when they are gone. */
+/** Kills all processes that are there, and resolves when they are gone, or soon. */
 export async function endProcesses(): Promise<void> {
   await Promise.all([...alive].map((handle) => handle.kill()));
 }
@@ -42,13 +45,18 @@ class ChildHandle {
     return this.#lines.length === 0 ? how : `${how}; last it said: ${this.#lines.join(" | ")}`;
   }
 
-  async kill(): Promise<void> {
+  /** Kills it; answers whether it is gone. */
+  async kill(): Promise<boolean> {
     try {
       this.child.kill("SIGKILL");
     } catch {
       // It has ended already.
     }
-    await this.status;
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const given = new Promise<false>((resolve) => timer = setTimeout(() => resolve(false), KILL_MS));
+    const gone = await Promise.race([this.status.then(() => true), given]);
+    clearTimeout(timer);
+    return gone;
   }
 }
 
@@ -143,7 +151,7 @@ export class PeerProcess<Command> implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#handle.kill();
+    if (!await this.#handle.kill()) return;
     await this.#input.close().catch(() => {});
     await this.#errors;
     await this.#answers.return(undefined);

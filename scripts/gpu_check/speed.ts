@@ -13,7 +13,7 @@ import { PeerProcess, runToEnd } from "./peer_process.ts";
 import type { Place } from "./place.ts";
 import type { Prepared, SpeedCommand } from "./speed_rank.ts";
 
-/** How much longer than C seqferry may take: host work weighs most where there is little to move. Judged on a GPU alone. */
+/** How much longer than C seqferry may take: host work weighs most where there is little to move. Judged on a GPU alone, and not with `quick`. */
 const MOST_OVER_C: Readonly<Partial<Record<Size, number>>> = { S: 1.3, L: 1.05 };
 /** Rounds of a block; the sides take turns, block by block, for a machine's speed changes while it is measured. */
 const ROUNDS: Readonly<Record<Size, number>> = { S: 100, M: 20, L: 5 };
@@ -35,7 +35,7 @@ export async function checkSpeed(checks: Checks, place: Place, quick: boolean): 
           await using theirs = await Side.c(program, place, arrangement, folder);
           const numbers = await compare(ours, theirs, size, quick, "c");
           const most = MOST_OVER_C[size];
-          if (place.backend === "cuda" && most !== undefined) {
+          if (place.backend === "cuda" && !quick && most !== undefined) {
             expect(numbers["ratio"]! <= most, `seqferry takes more than ${most} times as long as C`, numbers);
           }
           return numbers;

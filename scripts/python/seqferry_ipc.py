@@ -125,7 +125,10 @@ def cudart() -> Cudart:
     if _cudart is None:
         path = os.environ.get("SEQFERRY_CUDART") or None
         if path is not None and os.path.isdir(path):
-            path = next(os.path.join(path, name) for name in sorted(os.listdir(path), reverse=True) if name.startswith("libcudart.so"))
+            names = sorted((name for name in os.listdir(path) if name.startswith("libcudart.so")), reverse=True)
+            if not names:
+                raise OSError(f"there is no libcudart.so in {path}, which SEQFERRY_CUDART names")
+            path = os.path.join(path, names[0])
         _cudart = Cudart(path)
     return _cudart
 
@@ -137,9 +140,13 @@ class OpenedTensor:
         dtype, shape = description["dtype"], [int(size) for size in description["shape"]]
         if dtype not in ITEM_BYTES:
             raise ValueError(f"dtype is {dtype!r}, which is none")
-        expected = ITEM_BYTES[dtype]
+        if any(size < 0 for size in shape):
+            raise ValueError(f"shape is sizes from 0 up, not {shape!r}")
+        expected, offset = ITEM_BYTES[dtype], int(description["offset"])
         for size in shape:
             expected *= size
+        if offset < 0:
+            raise ValueError(f"offset is a number of bytes from 0 up, not {offset}")
         if description["byteLength"] != expected:
             raise ValueError(f"byteLength of {dtype} {shape} is {expected}, not {description['byteLength']!r}")
         self.description = description
@@ -156,7 +163,7 @@ class OpenedTensor:
         base = ctypes.c_void_p()
         cudart().call("cudaIpcOpenMemHandle", ctypes.byref(base), Handle.from_text(description["memory"]), LAZY_ENABLE_PEER_ACCESS)
         self.base: int | None = base.value
-        self.address = base.value + int(description["offset"])
+        self.address = base.value + offset
 
     @property
     def __cuda_array_interface__(self) -> dict:
