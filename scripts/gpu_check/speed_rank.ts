@@ -75,10 +75,10 @@ if (import.meta.main) {
   };
 
   const bandwidth = async (rounds: number): Promise<Numbers> => {
-    const { copies: { to, from, bytes } } = workload;
-    if (to.length === 0) throw new Skip("nothing has to be packed");
+    const { copies } = workload;
+    if (copies.to.length === 0) throw new Skip("nothing has to be packed");
     const { stream } = communicator;
-    const total = Number(bytes.reduce((sum, each) => sum + each, 0n));
+    const total = Number(copies.bytes.reduce((sum, each) => sum + each, 0n));
     const [whole, other] = [runtime.allocate(total), runtime.allocate(total)];
     const timed = async (enqueue: () => void) => {
       const { symbols } = runtime.libraries.cudart;
@@ -98,7 +98,7 @@ if (import.meta.main) {
     const best = { pack: Infinity, copy: Infinity };
     for (let round = 0; round <= rounds; round++) {
       const copy = await timed(() => stream.copy(other, whole, total));
-      const pack = await timed(() => stream.copyBatch(to, from, bytes));
+      const pack = await timed(() => stream.copyBatch(copies));
       if (round === 0) continue;
       best.copy = Math.min(best.copy, copy);
       best.pack = Math.min(best.pack, pack);
@@ -106,7 +106,7 @@ if (import.meta.main) {
     runtime.free(whole, total);
     runtime.free(other, total);
     return {
-      copies: to.length,
+      copies: copies.to.length,
       MB: total / 1e6,
       packGBps: total / best.pack / 1e6,
       copyGBps: total / best.copy / 1e6,

@@ -9,16 +9,18 @@
 import {
   Catalogue,
   type Communicator,
-  DeviceBuffer,
   GlobalStorageTracker,
   lowerPlan,
   type Program,
   RedistribPlanner,
   SequenceSample,
 } from "../../mod.ts";
+import { CopyBatch } from "../../src/device/copy_batch.ts";
 import { type DeviceRuntime, deviceRuntime } from "../../src/device/runtime.ts";
-import { aligned, type Region, Slab } from "../../src/device/slab.ts";
-import { packingBytes, runProgram } from "../../src/transfer/run.ts";
+import { aligned, Slab } from "../../src/device/slab.ts";
+import { outgoingOf, type OutgoingPhase, packingBytes } from "../../src/transfer/outgoing.ts";
+import { Places } from "../../src/transfer/places.ts";
+import { type RunContext, runProgram } from "../../src/transfer/run.ts";
 import { Deadline } from "../../src/wait.ts";
 import { payload, type Size } from "../bench/cases.ts";
 import { expect } from "./check.ts";
@@ -31,27 +33,17 @@ export interface Operation {
   readonly peer: number;
 }
 
-/** The copies that come before the operations, as `Stream.copyBatch` takes them. */
-export interface Copies {
-  readonly to: BigUint64Array<ArrayBuffer>;
-  readonly from: BigUint64Array<ArrayBuffer>;
-  readonly bytes: BigUint64Array<ArrayBuffer>;
-}
-
 /** A phase, ready to run any number of times. */
 export class Workload implements Disposable {
   /** Bytes that this rank sends in a round. */
   readonly bytes: number;
-  readonly copies: Copies;
+  readonly copies: CopyBatch;
   readonly operations: readonly Operation[];
   readonly #communicator: Communicator;
   readonly #device: DeviceRuntime;
   readonly #catalogue: Catalogue;
   readonly #program: Program;
-  readonly #regions: (Region | undefined)[];
-  readonly #source: Slab;
-  readonly #target: Slab;
-  readonly #packed: DeviceBuffer;
+  readonly #memory: Memory;
   /** How many ids are told apart by their bytes. */
   readonly #distinctIds: number;
 
@@ -60,18 +52,15 @@ export class Workload implements Disposable {
     catalogue: Catalogue,
     program: Program,
     distinctIds: number,
-    memory: { regions: (Region | undefined)[]; source: Slab; target: Slab; packed: DeviceBuffer },
-    calls: { copies: Copies; operations: Operation[] },
+    memory: Memory,
+    calls: { copies: CopyBatch; operations: Operation[] },
   ) {
     this.#communicator = communicator;
     this.#device = deviceRuntime(communicator.runtime);
     this.#catalogue = catalogue;
     this.#program = program;
     this.#distinctIds = distinctIds;
-    this.#regions = memory.regions;
-    this.#source = memory.source;
-    this.#target = memory.target;
-    this.#packed = memory.packed;
+    this.#memory = memory;
     this.copies = calls.copies;
     this.operations = calls.operations;
     this.bytes = program.bytesSent;
@@ -85,35 +74,39 @@ export class Workload implements Disposable {
     const meta = worldSize === 1 ? twice(once) : once;
     const catalogue = new Catalogue(meta);
     const program = worldSize === 1 ? toSelf(catalogue) : exchanged(meta, catalogue, rank, worldSize);
-    const regions: (Region | undefined)[] = [];
+    const places = new Places(catalogue.size);
     const sent = new Set(program.phases.flatMap(({ sends }) => sends.flatMap(({ items }) => [...items])));
     const source = new Slab(device, sumAligned(sent, catalogue));
-    // As a manager stores: the keys of an id one after another.
+    // The keys of an id one after another: scattered in the order of a message, so that all of it is packed.
+    const given = source.lot();
     let at = 0;
     for (let idIndex = 0; idIndex < catalogue.ids.length; idIndex++) {
       for (let keyIndex = 0; keyIndex < catalogue.keys.length; keyIndex++) {
         const item = catalogue.item(keyIndex, idIndex);
         if (!sent.has(item)) continue;
-        regions[item] = source.region(at, catalogue.bytes[item]!);
+        places.put(item, given, given.add(at, catalogue.bytes[item]!));
         at += aligned(catalogue.bytes[item]!);
       }
     }
     // As a transfer reserves: the items of a message one after another.
     const receives = program.phases.flatMap(({ receives }) => receives);
     const target = new Slab(device, receives.reduce((total, { bytes }) => total + aligned(bytes), 0));
+    const taken = target.lot();
     at = 0;
     for (const { items, bytes } of receives) {
       let offset = at;
       for (const item of items) {
-        regions[item] = target.region(offset, catalogue.bytes[item]!);
+        places.put(item, taken, taken.add(offset, catalogue.bytes[item]!));
         offset += catalogue.bytes[item]!;
       }
       at += aligned(bytes);
     }
-    const regionOf = (item: number) => regions[item]!;
-    const packed = DeviceBuffer.allocate(device, packingBytes(program, catalogue, worldSize, regionOf));
-    const calls = await recorded(program, catalogue, rank, worldSize, regionOf, packed.address);
-    const memory = { regions, source, target, packed };
+    const outgoing = outgoingOf(program, catalogue, places, worldSize);
+    const isWhole = outgoing.every(({ sends }) => sends.every((segments) => segments.length === 1));
+    expect(isWhole, "a message is more than one operation");
+    const packed = new Slab(device, packingBytes(outgoing));
+    const memory: Memory = { places, outgoing, source, target, packed };
+    const calls = await recorded(program, catalogue, rank, worldSize, memory);
     const workload = new Workload(communicator, catalogue, program, once.ids.length, memory, calls);
     await workload.#fill(sent);
     return workload;
@@ -121,25 +114,17 @@ export class Workload implements Disposable {
 
   /** One round, as a transfer runs it. */
   async run(deadline: Deadline): Promise<void> {
-    await runProgram(this.#program, {
-      communicator: this.#communicator,
-      replicaGroups: [],
-      catalogue: this.#catalogue,
-      regionOf: (item) => this.#regions[item]!,
-      staging: this.#packed.address,
-      deadline,
-      onPhase: () => {},
-    });
+    await runProgram(this.#program, contextOf(this.#communicator, this.#catalogue, this.#memory, deadline));
   }
 
   /** Compares what arrived with what was sent; answers how many bytes. */
   async verify(): Promise<number> {
-    const { address, byteLength } = this.#target;
+    const { places, target: { address, byteLength } } = this.#memory;
     const bytes = await this.#device.copier.read(address, byteLength, new Deadline());
     let compared = 0;
     for (const { items } of this.#program.phases.flatMap(({ receives }) => receives)) {
       for (const item of items) {
-        const start = Number(this.#regions[item]!.address - address);
+        const start = places.offsetOf(item);
         const expected = this.#patternOf(item);
         for (let i = 0; i < expected.length; i++) {
           expect(bytes[start + i] === expected[i], `byte ${i} of item ${item} is not what was sent`);
@@ -153,31 +138,28 @@ export class Workload implements Disposable {
   /** As many sends, and receives, of a few bytes from this rank to itself, and no copies: what is timed is the issuing. One rank's alone. */
   manySmall(count: number): Operation[] {
     const at = (base: bigint, i: number) => base + BigInt(i * SMALL_BYTES);
+    const { source, target } = this.#memory;
     return Array.from({ length: count }, (_, i): Operation[] => [
-      { kind: "receive", address: at(this.#target.address, i), bytes: SMALL_BYTES, peer: 0 },
-      { kind: "send", address: at(this.#source.address, i), bytes: SMALL_BYTES, peer: 0 },
+      { kind: "receive", address: at(target.address, i), bytes: SMALL_BYTES, peer: 0 },
+      { kind: "send", address: at(source.address, i), bytes: SMALL_BYTES, peer: 0 },
     ]).flat();
   }
 
   /** The calls as text, for C and Python; `calls.c` tells how it is read. Addresses are offsets in the three buffers. */
   callsText(operations = this.operations, { to, from, bytes } = this.copies): string {
-    const lines = [`buffers ${this.#source.byteLength} ${this.#packed.byteLength} ${this.#target.byteLength}`];
+    const { places, source, target, packed } = this.#memory;
+    const lines = [`buffers ${source.byteLength} ${packed.byteLength} ${target.byteLength}`];
     for (let i = 0; i < to.length; i++) {
-      lines.push(`copy ${to[i]! - this.#packed.address} ${from[i]! - this.#source.address} ${bytes[i]!}`);
+      lines.push(`copy ${to[i]! - packed.address} ${from[i]! - source.address} ${bytes[i]!}`);
     }
     for (const { kind, address, bytes, peer } of operations) {
-      const packedEnd = this.#packed.address + BigInt(this.#packed.byteLength);
-      const isPacked = address >= this.#packed.address && address < packedEnd;
-      const offset = address - (isPacked ? this.#packed.address : this.#source.address);
-      if (kind === "receive") lines.push(`recv ${address - this.#target.address} ${bytes} ${peer}`);
+      const isPacked = address >= packed.address && address < packed.address + BigInt(packed.byteLength);
+      const offset = address - (isPacked ? packed.address : source.address);
+      if (kind === "receive") lines.push(`recv ${address - target.address} ${bytes} ${peer}`);
       else lines.push(`send ${isPacked ? "p" : "s"} ${offset} ${bytes} ${peer}`);
     }
     for (const { peer, items } of this.#program.phases.flatMap(({ sends }) => sends)) {
-      for (const item of items) {
-        lines.push(
-          `item ${peer} ${this.#regions[item]!.address - this.#source.address} ${this.#catalogue.bytes[item]!}`,
-        );
-      }
+      for (const item of items) lines.push(`item ${peer} ${places.offsetOf(item)} ${this.#catalogue.bytes[item]!}`);
     }
     return `${lines.join("\n")}\n`;
   }
@@ -190,25 +172,33 @@ export class Workload implements Disposable {
   }
 
   async #fill(sent: Iterable<number>): Promise<void> {
-    const image = new Uint8Array(this.#source.byteLength);
-    for (const item of sent) {
-      image.set(this.#patternOf(item), Number(this.#regions[item]!.address - this.#source.address));
-    }
-    await this.#device.copier.write(this.#source.address, image, new Deadline());
+    const { places, source } = this.#memory;
+    const image = new Uint8Array(source.byteLength);
+    for (const item of sent) image.set(this.#patternOf(item), places.offsetOf(item));
+    await this.#device.copier.write(source.address, image, new Deadline());
   }
 
   [Symbol.dispose](): void {
-    for (const region of this.#regions) region?.release();
-    this.#source.seal();
-    this.#target.seal();
-    this.#packed[Symbol.dispose]();
+    const { source, target, packed } = this.#memory;
+    for (const lot of [...source.lots, ...target.lots]) lot.releaseAll();
+    for (const slab of [source, target, packed]) slab.seal();
   }
+}
+
+/** The memory of a phase. */
+interface Memory {
+  readonly places: Places;
+  readonly outgoing: readonly OutgoingPhase[];
+  readonly source: Slab;
+  readonly target: Slab;
+  /** Where messages are packed. */
+  readonly packed: Slab;
 }
 
 /** Bytes of one of many small messages. */
 const SMALL_BYTES = 256;
 /** No copies. */
-export const NO_COPIES: Copies = { to: new BigUint64Array(), from: new BigUint64Array(), bytes: new BigUint64Array() };
+export const NO_COPIES: CopyBatch = new CopyBatch(0);
 
 const PATTERNS = 4096;
 /** Longer than any item by the number of places to begin at. */
@@ -281,9 +271,8 @@ async function recorded(
   catalogue: Catalogue,
   rank: number,
   worldSize: number,
-  regionOf: (item: number) => Region,
-  staging: bigint,
-): Promise<{ copies: Copies; operations: Operation[] }> {
+  memory: Memory,
+): Promise<{ copies: CopyBatch; operations: Operation[] }> {
   let copies = NO_COPIES;
   let groups = 0;
   const operations: Operation[] = [];
@@ -291,7 +280,7 @@ async function recorded(
     rank,
     worldSize,
     stream: {
-      copyBatch: (to: Copies["to"], from: Copies["from"], bytes: Copies["bytes"]) => copies = { to, from, bytes },
+      copyBatch: (batch: CopyBatch) => copies = batch,
     },
     group: (_: string, issue: (calls: unknown) => void) => {
       groups++;
@@ -303,15 +292,25 @@ async function recorded(
       return Promise.resolve({ isDone: () => true });
     },
   };
-  await runProgram(program, {
-    communicator: recorder as unknown as Communicator,
-    replicaGroups: [],
-    catalogue,
-    regionOf,
-    staging,
-    deadline: new Deadline(),
-    onPhase: () => {},
-  });
+  const communicator = recorder as unknown as Communicator;
+  await runProgram(program, contextOf(communicator, catalogue, memory, new Deadline()));
   expect(groups === 1, `the work is one group of calls, not ${groups}`);
   return { copies, operations };
+}
+
+/** What running a program takes. */
+function contextOf(communicator: Communicator, catalogue: Catalogue, memory: Memory, deadline: Deadline): RunContext {
+  const { places, outgoing, packed } = memory;
+  const cuts = Array.from({ length: communicator.worldSize }, () => []);
+  return {
+    communicator,
+    replicaGroups: [],
+    catalogue,
+    places,
+    outgoing,
+    cuts,
+    staging: packed,
+    deadline,
+    onPhase: () => {},
+  };
 }
