@@ -2,11 +2,11 @@
  * The whole fault matrix.
  *
  * ```sh
- * deno task faults [--only TEXT] [--sample N] [--seed S] [--at-once N]
+ * deno task faults [--only TEXT] [--sample N] [--seed S] [--from N] [--count N] [--at-once N]
  * ```
  *
- * `--only` takes the cells whose name has a text; `--sample` some of them, drawn by the seed. Prints each failure, and the counts. Exit code 0 when
- * nothing failed, else 1.
+ * `--only` takes the cells whose name has a text; `--sample` some of them, drawn by the seed; `--from` and `--count` a stretch of those, so that a long run
+ * can be done in parts. Prints each failure, and the counts. Exit code 0 when nothing failed, else 1.
  *
  * @module
  */
@@ -16,13 +16,15 @@ import { allCells, type Cell, runCells } from "../tests/faults/cells.ts";
 import { drawn } from "../tests/faults/draw.ts";
 import { allProcessCells, type ProcessCell, runProcessCells } from "../tests/faults/process_cells.ts";
 
-const flags = parseArgs(Deno.args, { string: ["only", "sample", "seed", "at-once"] });
+const flags = parseArgs(Deno.args, { string: ["only", "sample", "seed", "from", "count", "at-once"] });
 const seed = Number(flags.seed ?? 1);
 const only = flags.only as string | undefined;
 const all = [...await allCells(), ...await allProcessCells()].filter(({ name }) =>
   only === undefined || name.includes(only)
 );
-const cells = drawn<Cell | ProcessCell>(all, flags.sample === undefined ? all.length : Number(flags.sample), seed);
+const sample = drawn<Cell | ProcessCell>(all, flags.sample === undefined ? all.length : Number(flags.sample), seed);
+const from = Number(flags.from ?? 0);
+const cells = sample.slice(from, from + Number(flags.count ?? sample.length));
 print(`${all.length} cells, ${cells.length} to run, seed ${seed}`);
 const started = performance.now();
 let announced = 0;
