@@ -237,8 +237,8 @@ function requireRanks(model: ModelPlacement, worldSize: number, place: string): 
   }
   const shardOn = new Map<number, number>();
   for (const [shard, rank] of ranks.entries()) {
-    const field = `${place}.ranks[${shard}]`;
     if (!Number.isSafeInteger(rank) || rank < 0 || rank >= worldSize) {
+      const field = `${place}.ranks[${shard}]`;
       throw new LayoutError(
         `${field}: a rank of ${model.name} is an integer from 0 to ${worldSize - 1} (worldSize is ${worldSize}), not ${
           show(rank)
@@ -248,6 +248,7 @@ function requireRanks(model: ModelPlacement, worldSize: number, place: string): 
     }
     const other = shardOn.get(rank);
     if (other !== undefined) {
+      const field = `${place}.ranks[${shard}]`;
       throw new LayoutError(`${field}: shards ${other} and ${shard} of ${model.name} are both on rank ${rank}`, {
         field,
         value: rank,

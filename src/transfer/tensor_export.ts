@@ -16,6 +16,7 @@ import { Event } from "../device/stream.ts";
 import { ClosedError, SeqferryError } from "../errors.ts";
 import { type DType, isDType, itemSize } from "../sample/dtype.ts";
 import type { HostTensor, TensorHandle } from "../sample/tensor.ts";
+import { show } from "../show.ts";
 import { Deadline, pollUntil, type WaitOptions } from "../wait.ts";
 import { DeviceTensor } from "./device_tensor.ts";
 
@@ -132,10 +133,10 @@ export async function importTensor(
 ): Promise<ImportedTensor> {
   const deadline = new Deadline(options);
   const device = deviceRuntime(runtime);
-  const { dtype, shape, byteLength, offset, memory, event } = checked(description);
+  const { dtype, shape, byteLength, offset, memory, event, device: there } = checkedTensorExport(description);
   const here = pciBusId(device);
-  if (description.device.toLowerCase() !== here) {
-    throw new SeqferryError(`the exported tensor is on device ${description.device}, and this runtime drives ${here}`);
+  if (there.toLowerCase() !== here) {
+    throw new SeqferryError(`the exported tensor is on device ${there}, and this runtime drives ${here}`);
   }
   if (event !== null) {
     using written = new Event(device, event);
@@ -148,32 +149,47 @@ export async function importTensor(
   return new OpenedTensor(region, dtype, shape);
 }
 
-function checked(description: TensorExport) {
-  const { dtype, shape, byteLength, offset } = description;
-  if (!isDType(dtype)) {
-    throw new SeqferryError(`dtype of an exported tensor is ${JSON.stringify(dtype)}, which is none`);
+/** What a description says, its handles as bytes. */
+interface CheckedExport extends Omit<TensorExport, "memory" | "event"> {
+  readonly memory: Uint8Array;
+  readonly event: Uint8Array | null;
+}
+
+/**
+ * Reads a description that came from elsewhere. Whether its handles are any process's is for the driver to say.
+ *
+ * @throws {SeqferryError} that names the field, when it is not of that form or does not hold together.
+ */
+export function checkedTensorExport(description: unknown): CheckedExport {
+  if (typeof description !== "object" || description === null) {
+    throw new SeqferryError(`an exported tensor is described by an object, not ${show(description)}`);
   }
+  const { dtype, shape, byteLength, offset, device, memory, event } = description as Record<string, unknown>;
+  if (!isDType(dtype)) throw new SeqferryError(`dtype of an exported tensor is ${show(dtype)}, which is none`);
   if (!Array.isArray(shape) || !shape.every((size) => Number.isSafeInteger(size) && size >= 0)) {
-    throw new SeqferryError(`shape of an exported tensor is sizes from 0 up, not ${JSON.stringify(shape)}`);
+    throw new SeqferryError(`shape of an exported tensor is sizes from 0 up, not ${show(shape)}`);
   }
   const expected = shape.reduce((product: number, size: number) => product * size, itemSize(dtype));
-  if (byteLength !== expected) {
+  if (byteLength !== expected || !Number.isSafeInteger(expected)) {
     throw new SeqferryError(
-      `byteLength of an exported tensor of ${dtype} [${shape.join(", ")}] is ${expected}, not ${
-        JSON.stringify(byteLength)
-      }`,
+      `byteLength of an exported tensor of ${dtype} ${show(shape)} is ${expected}, not ${show(byteLength)}`,
     );
   }
-  if (!Number.isSafeInteger(offset) || offset < 0) {
-    throw new SeqferryError(
-      `offset of an exported tensor is a number of bytes from 0 up, not ${JSON.stringify(offset)}`,
-    );
+  if (typeof offset !== "number" || offset < 0 || !Number.isSafeInteger(offset + expected)) {
+    throw new SeqferryError(`offset of an exported tensor is a number of bytes from 0 up, not ${show(offset)}`);
   }
-  if (typeof description.device !== "string") {
-    throw new SeqferryError(`device of an exported tensor is a PCI bus id, not ${JSON.stringify(description.device)}`);
+  if (typeof device !== "string") {
+    throw new SeqferryError(`device of an exported tensor is a PCI bus id, not ${show(device)}`);
   }
-  const event = description.event === null ? null : handleBytes("event", description.event);
-  return { dtype, shape: [...shape], byteLength, offset, memory: handleBytes("memory", description.memory), event };
+  return {
+    dtype,
+    shape: [...shape],
+    byteLength: expected,
+    offset,
+    device,
+    memory: handleBytes("memory", memory),
+    event: event === null ? null : handleBytes("event", event),
+  };
 }
 
 function handleBytes(field: string, text: unknown): Uint8Array {
@@ -185,6 +201,6 @@ function handleBytes(field: string, text: unknown): Uint8Array {
   }
   if (bytes?.byteLength === CUDA_IPC_HANDLE_SIZE) return bytes;
   throw new SeqferryError(
-    `${field} of an exported tensor is ${CUDA_IPC_HANDLE_SIZE} bytes in base64, not ${JSON.stringify(text)}`,
+    `${field} of an exported tensor is ${CUDA_IPC_HANDLE_SIZE} bytes in base64, not ${show(text)}`,
   );
 }

@@ -6,13 +6,16 @@
 
 import {
   ClusterLayout,
+  GlobalStorageTracker,
   LayoutError,
   parseLayouts,
   parsePlan,
   PlanError,
   planToJSON,
   SampleError,
+  SeqferryError,
   SequenceSample,
+  type TensorExport,
   validatePlan,
 } from "../../mod.ts";
 import { type Command, type Flags, parseFlags } from "../../src/commands/args.ts";
@@ -25,6 +28,7 @@ import * as protocol from "../../src/service/protocol.ts";
 import { decodeError, encodeError } from "../../src/service/wire_error.ts";
 import { Catalogue } from "../../src/transfer/catalogue.ts";
 import { lowerPlan } from "../../src/transfer/lower.ts";
+import { checkedTensorExport } from "../../src/transfer/tensor_export.ts";
 import { batchOf } from "../cluster.ts";
 import { SCENES, WORLD_SIZE } from "../faults/scenes.ts";
 import { anyBytes, anyValue, below, mutateBytes, mutateText, mutateValue, pick, type Random, WORDS } from "./mutate.ts";
@@ -71,6 +75,15 @@ const words = [
   ["--pattern", "bcast", "--json", "--report", "r.json"],
   ["--help"],
 ];
+const tracker = new GlobalStorageTracker(3);
+tracker.addData(0, ["a", "b"], "tokens", true);
+tracker.addData(2, ["a"], "tokens", false);
+tracker.addData(1, ["c"], "values", true);
+const handle = new Uint8Array(64).fill(7).toBase64();
+const exports: readonly TensorExport[] = [
+  { dtype: "int64", shape: [3, 2], byteLength: 48, device: "0000:01:00.0", memory: handle, offset: 256, event: handle },
+  { dtype: "bool", shape: [], byteLength: 1, device: "0000:01:00.0", memory: handle, offset: 0, event: null },
+];
 const library = { path: "libx.so", version: 13000 };
 const messages: readonly [parse: (json: unknown) => unknown, good: unknown][] = [
   [protocol.parseToCoordinator, {
@@ -101,6 +114,14 @@ const messages: readonly [parse: (json: unknown) => unknown, good: unknown][] = 
     id: 1,
     command: { name: "init", worldSize: 2, uniqueId: "AAAA", layout: layouts[0], timeoutMs: 5 },
   }],
+  [protocol.parseToCoordinator, { type: "result", id: 1, result: { ids: ["a"] } }],
+  [protocol.parseToWorker, { type: "request", id: 2, command: { name: "remove", ids: ["a", "b"] } }],
+  [protocol.parseToWorker, {
+    type: "request",
+    id: 3,
+    command: { name: "abort", reason: encodeError(new SeqferryError("enough")) },
+  }],
+  [protocol.parseToWorker, { type: "refused", reason: "there is one already" }],
   [protocol.parseReport, {
     transferId: "x",
     phases: 1,
@@ -198,7 +219,8 @@ export const PARSERS: readonly Parser[] = [
       if (below(random, 3) === 0) return mutateBytes(random, good);
       const lines = new TextDecoder().decode(good).split("\n").filter((line) => line !== "").map((line) => {
         const value = mutateValue(random, JSON.parse(line));
-        return below(random, 3) === 0 ? mutateText(random, line) : `${text(value)}`;
+        const changed = text(value);
+        return below(random, 3) === 0 || typeof changed !== "string" ? mutateText(random, line) : changed;
       });
       return new TextEncoder().encode(lines.join("\n"));
     },
@@ -261,6 +283,29 @@ export const PARSERS: readonly Parser[] = [
     read(input) {
       const { which, json } = input as { which: number; json: unknown };
       messages[which]![0](json);
+    },
+  },
+  {
+    name: "tracker",
+    errors: [PlanError],
+    make: (random) => jsonInput(random, [tracker.toJSON(), new GlobalStorageTracker(1).toJSON()]),
+    read(input) {
+      const read = GlobalStorageTracker.fromJSON(input);
+      const json = JSON.stringify(read.toJSON());
+      if (JSON.stringify(GlobalStorageTracker.fromJSON(json).toJSON()) !== json) {
+        throw new Error("a tracker is not what it was");
+      }
+    },
+  },
+  {
+    name: "tensor export",
+    errors: [SeqferryError],
+    make: (random) => below(random, 20) === 0 ? anyValue(random) : mutateValue(random, pick(random, exports)),
+    read(input) {
+      const { byteLength, offset, memory } = checkedTensorExport(input);
+      if (!Number.isSafeInteger(offset + byteLength) || memory.byteLength !== 64) {
+        throw new Error("it cannot be opened");
+      }
     },
   },
 ];

@@ -135,7 +135,9 @@ Deno.test("importTensor() refuses a description that cannot be, naming the field
     [{ dtype: "float12" }, "dtype"],
     [{ shape: [2, -1] }, "shape"],
     [{ byteLength: good.byteLength + 1 }, "byteLength"],
+    [{ shape: [2 ** 40, 2 ** 40], byteLength: 2 ** 80 * 4 }, "byteLength"],
     [{ offset: -1 }, "offset"],
+    [{ offset: 2 ** 53 - 1 }, "offset"],
     [{ memory: "AAAA" }, "memory of an exported tensor is 64 bytes"],
     [{ event: "no base64" }, "event"],
     [{ device: "0000:ff:00.0" }, "is on device 0000:ff:00.0"],
@@ -147,11 +149,29 @@ Deno.test("importTensor() refuses a description that cannot be, naming the field
       words,
     );
   }
+  for (const none of [null, undefined, "text"]) {
+    await assertRejects(() => importTensor(runtime, none as never), SeqferryError, "described by an object");
+  }
   // A process cannot open its own handles: neither the event's nor the memory's.
   for (const event of [good.event, null]) {
     const error = await assertRejects(() => importTensor(runtime, { ...good, event }), CudaError);
     assertEquals(error.codeName, "cudaErrorDeviceUninitialized");
   }
+});
+
+Deno.test("importTensor() of a description that reaches beyond its allocation fails when it is read, and harms nothing", async () => {
+  await using giver = new Giver();
+  await using cluster = await Cluster.bare(1);
+  const runtime = cluster.runtimes[0]!;
+  const good = await giver.give("a");
+  for (const offset of [2 ** 30, 2 ** 45]) {
+    await assertRejects(async () => {
+      using tensor = await importTensor(runtime, { ...good, offset });
+      await tensor.toHost();
+    }, CudaError);
+  }
+  using tensor = await importTensor(runtime, good);
+  assertEquals((await tensor.toHost()).bytes, bytesOf("a"));
 });
 
 Deno.test("exportTensor() refuses what is not in device memory, or gone", async () => {
