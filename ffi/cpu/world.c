@@ -1,3 +1,5 @@
+/* For pread. */
+#define _GNU_SOURCE
 #include "world.h"
 
 #include <errno.h>
@@ -43,13 +45,27 @@ void notice_write(struct notice *notice, ncclResult_t code, const char *text) {
   atomic_store_explicit(&notice->state, NOTICE_WRITTEN, memory_order_release);
 }
 
+/* Whether all who joined have left again, or have died. Asked of the file: this process may not have joined itself. */
+static bool is_given_up(const struct made *one, uint32_t joined) {
+  if (joined == 0) return false;
+  if (joined == atomic_load(&one->header->left)) return true;
+  int nranks = (int)(uint32_t)atomic_load(&one->header->first);
+  for (int rank = 0; rank < nranks; rank++) {
+    struct world_rank row;
+    if (pread(one->fd, &row, sizeof row, (off_t)(PAGE + (size_t)rank * sizeof row)) != (ssize_t)sizeof row) return false;
+    uint32_t state = atomic_load(&row.state);
+    if (state == RANK_FREE || (state == RANK_JOINED && atomic_load(&row.left) == 1)) continue;
+    if (state != RANK_JOINED || process_alive(row.pid, row.start_time)) return false;
+  }
+  return true;
+}
+
 void worlds_sweep(void) {
   for (struct made **link = &made; *link != NULL;) {
     struct made *one = *link;
     uint32_t joined = atomic_load(&one->header->joined);
     bool complete = joined > 0 && joined == (uint32_t)atomic_load(&one->header->first);
-    bool given_up = joined > 0 && joined == atomic_load(&one->header->left);
-    if (!complete && !given_up) {
+    if (!complete && !is_given_up(one, joined)) {
       link = &one->next;
       continue;
     }

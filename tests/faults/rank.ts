@@ -8,8 +8,8 @@ import { Communicator, DataManager, openRuntime, type RedistribStep, type Redist
 import { setCpuFaults } from "../../ffi/cpu_extras.ts";
 import { batchOf } from "../cluster.ts";
 import { native } from "../native.ts";
-import { errorFields } from "./judge.ts";
 import { listen } from "./moments.ts";
+import { obeyLines } from "./ranks.ts";
 import { resources } from "./resources.ts";
 import { layoutOf, sceneBatch, SCENES } from "./scenes.ts";
 
@@ -154,22 +154,4 @@ function hex(_: string, value: unknown): unknown {
   return value instanceof Uint8Array ? value.toHex() : value;
 }
 
-function answer(value: unknown): void {
-  Deno.stdout.writeSync(new TextEncoder().encode(`${JSON.stringify(value)}\n`));
-}
-
-if (import.meta.main) {
-  let rest = "";
-  for await (const text of Deno.stdin.readable.pipeThrough(new TextDecoderStream())) {
-    const lines = (rest + text).split("\n");
-    rest = lines.pop()!;
-    for (const line of lines) {
-      const started = performance.now();
-      try {
-        answer({ ok: await obey(JSON.parse(line)), ms: performance.now() - started });
-      } catch (error) {
-        answer({ error: errorFields(error), ms: performance.now() - started });
-      }
-    }
-  }
-}
+if (import.meta.main) await obeyLines(obey);

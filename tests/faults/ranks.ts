@@ -5,6 +5,7 @@
  */
 
 import { native } from "../native.ts";
+import { errorFields } from "./judge.ts";
 import type { Command } from "./rank.ts";
 
 /** What a rank answered. */
@@ -17,15 +18,15 @@ export interface Answer {
   ms: number;
 }
 
-/** One process. */
-export class RankProcess implements AsyncDisposable {
+/** One process that takes the commands of a module: those of `rank.ts` unless told otherwise. */
+export class RankProcess<C extends { op: string } = Command> implements AsyncDisposable {
   readonly #child: Deno.ChildProcess;
   readonly #input: WritableStreamDefaultWriter<Uint8Array>;
   readonly #answers: AsyncIterator<string>;
 
-  constructor() {
+  constructor(module: URL = new URL("rank.ts", import.meta.url), flags: readonly string[] = []) {
     this.#child = new Deno.Command(Deno.execPath(), {
-      args: ["run", "-A", "--quiet", new URL("rank.ts", import.meta.url).href],
+      args: ["run", "-A", "--quiet", ...flags, module.href],
       env: { SEQFERRY_CPU_LIBRARY: native.cudart.path },
       stdin: "piped",
       stdout: "piped",
@@ -36,7 +37,7 @@ export class RankProcess implements AsyncDisposable {
   }
 
   /** Gives a command; resolves with the answer, or null when the process has ended. */
-  async tell(command: Command): Promise<Answer | null> {
+  async tell(command: C): Promise<Answer | null> {
     try {
       await this.#input.write(new TextEncoder().encode(`${JSON.stringify(command)}\n`));
     } catch {
@@ -47,10 +48,15 @@ export class RankProcess implements AsyncDisposable {
   }
 
   /** Gives a command that must succeed. */
-  async must(command: Command): Promise<unknown> {
+  async must(command: C): Promise<unknown> {
     const answer = await this.tell(command);
     if (answer === null || answer.error !== undefined) throw new Error(`${command.op}: ${JSON.stringify(answer)}`);
     return answer.ok;
+  }
+
+  /** The process's number. */
+  get pid(): number {
+    return this.#child.pid;
   }
 
   signal(signal: Deno.Signal): void {
@@ -108,6 +114,20 @@ export class RankProcesses implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all(this.ranks.map((process) => process[Symbol.asyncDispose]()));
+  }
+}
+
+/** What the process of a rank does: reads one command a line, and answers one line a command. */
+export async function obeyLines<C>(obey: (command: C) => Promise<unknown>): Promise<void> {
+  const answer = (value: Answer) => Deno.stdout.writeSync(new TextEncoder().encode(`${JSON.stringify(value)}\n`));
+  for await (const line of lines(Deno.stdin.readable)) {
+    const started = performance.now();
+    const ms = () => performance.now() - started;
+    try {
+      answer({ ok: await obey(JSON.parse(line)), ms: ms() });
+    } catch (error) {
+      answer({ error: errorFields(error), ms: ms() });
+    }
   }
 }
 

@@ -7,6 +7,7 @@
 import { assert, assertEquals } from "@std/assert";
 import {
   Catalogue,
+  type ClusterLayout,
   Communicator,
   DataManager,
   lowerPlan,
@@ -25,13 +26,16 @@ const ALIGNMENT = 256;
 export class Arena implements AsyncDisposable {
   readonly runtimes: readonly FaultyRuntime[];
   managers: DataManager[] = [];
+  readonly #layout: ClusterLayout | undefined;
 
-  private constructor(worldSize: number) {
+  private constructor(worldSize: number, layout: ClusterLayout | undefined) {
+    this.#layout = layout;
     this.runtimes = Array.from({ length: worldSize }, () => new FaultyRuntime());
   }
 
-  static async open(worldSize: number): Promise<Arena> {
-    const arena = new Arena(worldSize);
+  /** With a layout the managers set up its replica groups. */
+  static async open(worldSize: number, layout?: ClusterLayout): Promise<Arena> {
+    const arena = new Arena(worldSize, layout);
     await arena.join();
     return arena;
   }
@@ -42,7 +46,12 @@ export class Arena implements AsyncDisposable {
     const communicators = await Promise.all(
       this.runtimes.map((runtime, rank) => Communicator.init(runtime, { uniqueId, rank, worldSize })),
     );
-    this.managers = await Promise.all(communicators.map((communicator) => DataManager.create({ communicator })));
+    this.managers = await Promise.all(communicators.map((communicator) => this.#manage(communicator)));
+    await Promise.all(this.managers.map((manager) => manager.setupProcessGroups()));
+  }
+
+  #manage(communicator: Communicator): Promise<DataManager> {
+    return DataManager.create(this.#layout === undefined ? { communicator } : { communicator, layout: this.#layout });
   }
 
   /** Disposes the managers; the runtimes stay. */
@@ -51,15 +60,23 @@ export class Arena implements AsyncDisposable {
     this.managers = [];
   }
 
-  async rebuild(): Promise<void> {
+  /** Rebuilds; the rank `anew`, where one is named, was disposed and takes part as one that starts anew, empty. */
+  async rebuild(anew: number | null = null): Promise<void> {
     const uniqueId = this.runtimes[0]!.createUniqueId();
-    await Promise.all(this.managers.map((manager) => manager.rebuild({ uniqueId, timeoutMs: 20_000 })));
+    await Promise.all(this.managers.map(async (manager, rank) => {
+      if (rank !== anew) return await manager.rebuild({ uniqueId, timeoutMs: 20_000 });
+      const worldSize = this.runtimes.length;
+      this.managers[rank] = await this.#manage(
+        await Communicator.init(this.runtimes[rank]!, { uniqueId, rank, worldSize, timeoutMs: 20_000 }),
+      );
+    }));
   }
 
-  /** Stores what the ranks have before. */
-  load({ before, batch }: Transfer): void {
+  /** Stores what the ranks, or one of them, have before. */
+  load({ before, batch }: Transfer, only?: number): void {
     const parts = partsOf(batch);
     for (const [rank, stored] of before.entries()) {
+      if (only !== undefined && rank !== only) continue;
       for (const [id, keys] of stored) this.managers[rank]!.store(parts.get(id)!.select(keys));
     }
   }
@@ -68,10 +85,15 @@ export class Arena implements AsyncDisposable {
     return Promise.allSettled(this.managers.map((manager) => manager.redistribute(batch.meta(), plan, options)));
   }
 
-  /** Every rank holds just these items, every byte of them. */
-  async assertHolds(batch: SequenceSample, expected: readonly ReadonlyMap<string, Iterable<string>>[]): Promise<void> {
+  /** Every rank but `except` holds just these items, every byte of them. */
+  async assertHolds(
+    batch: SequenceSample,
+    expected: readonly ReadonlyMap<string, Iterable<string>>[],
+    except: number | null = null,
+  ): Promise<void> {
     const parts = partsOf(batch);
     for (const [rank, manager] of this.managers.entries()) {
+      if (rank === except) continue;
       const items = [...expected[rank]!].filter(([, keys]) => [...keys].length > 0);
       assertEquals(manager.ids.sort(), items.map(([id]) => id).sort(), `rank ${rank}`);
       for (const [id, keys] of items) {

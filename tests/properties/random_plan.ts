@@ -52,7 +52,8 @@ export function randomTransfer(roll: Roll, worldSize: number, size = 40): Transf
   return { worldSize, batch, before, plan, after: held };
 }
 
-function randomBatch(roll: Roll, ids: readonly string[], keys: readonly string[], size: number): SequenceSample {
+/** A batch with random dtypes, shapes and lengths of up to `size` elements. */
+export function randomBatch(roll: Roll, ids: readonly string[], keys: readonly string[], size: number): SequenceSample {
   const fields = keys.map((key, k) => ({
     key,
     dtype: DTYPES[roll(DTYPES.length)] as DType,

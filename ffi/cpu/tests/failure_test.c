@@ -1,4 +1,5 @@
 /* Aborts, deaths, leaks. */
+#include <dirent.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -217,6 +218,41 @@ static void leak_memory(void) {
 static void leak_a_stream(void) {
   cudaStream_t stream;
   OK(cudaStreamCreateWithFlags(&stream, 1));
+}
+
+static int open_files(void) {
+  DIR *folder = opendir("/proc/self/fd");
+  int count = 0;
+  while (readdir(folder) != NULL) count++;
+  closedir(folder);
+  return count;
+}
+
+/* Rank 1 joins and dies; rank 0, which made the unique id and has not joined, closes its file. */
+static void dies_before_it_is_complete(int rank, int count, struct shared *shared) {
+  ncclUniqueId next;
+  if (rank == 1) {
+    while (shared->flags[0] == 0) sleep_ms(1);
+    ncclComm_t comm;
+    CHECK_EQUAL(ncclCommInitRankConfig(&comm, count, shared->id, 1, nonblocking()), ncclInProgress);
+    kill(getpid(), SIGKILL);
+  }
+  OK(ncclGetUniqueId(&shared->id));
+  int files = open_files();
+  shared->flags[0] = 1;
+  double end = seconds() + 10;
+  int more = 0;
+  do {
+    sleep_ms(20);
+    CHECK(seconds() < end);
+    /* One that nobody has joined stays open: whoever was given it may yet come. */
+    OK(ncclGetUniqueId(&next));
+    more++;
+  } while (open_files() != files - 1 + more);
+}
+
+TEST(the_meeting_of_ranks_that_died_before_it_was_complete_is_closed_by_the_next) {
+  in_processes(2, dies_before_it_is_complete, 1);
 }
 
 /* The exit handler is for the process that loaded the library, which a forked child did not: it starts itself anew. */
