@@ -13,7 +13,7 @@ import type { Libraries } from "../../ffi/open.ts";
 import { ncclError } from "../../ffi/status.ts";
 import { type DeviceRuntime, deviceRuntime, type Runtime } from "../device/runtime.ts";
 import { Event, Stream } from "../device/stream.ts";
-import { ClosedError, DeadlineError, NcclError, SeqferryError } from "../errors.ts";
+import { ClosedError, DeadlineError, NcclError, PeerLostError, SeqferryError } from "../errors.ts";
 import { Deadline, pollUntil, WaitEndedError, type WaitOptions } from "../wait.ts";
 import { Exchange } from "./exchange.ts";
 import { GroupCalls, IssuedGroup } from "./group.ts";
@@ -79,7 +79,7 @@ export class Communicator implements AsyncDisposable {
    *
    * @throws {SeqferryError} for a rank, world size or unique id that cannot be.
    * @throws {NcclError} when the library refuses.
-   * @throws {DeadlineError} when not all have joined in time.
+   * @throws {DeadlineError} when not all have joined in time, and {PeerLostError} when one that had joined is gone.
    */
   static async init(runtime: Runtime, options: CommunicatorOptions): Promise<Communicator> {
     const { uniqueId, rank, worldSize } = options;
@@ -116,8 +116,16 @@ export class Communicator implements AsyncDisposable {
       communicator.greetings = await exchange.gather("the greeting", options.greeting ?? new Uint8Array(), deadline);
     } catch (error) {
       const missing = communicator.awaitedPeers();
+      const lost = isRemoteError(error) ? communicator.lostPeer() : null;
       communicator.abort();
       await communicator.ended();
+      if (isRemoteError(error) && lost !== null) {
+        throw new PeerLostError(
+          `rank ${rank} joined ${worldSize - 1} peers, and rank ${lost} is gone`,
+          { rank: lost, phase: -1, outcome: "unchanged" },
+          { cause: error },
+        );
+      }
       if (!(error instanceof WaitEndedError)) throw error;
       throw new DeadlineError(
         `rank ${rank} waited for ${worldSize - 1} peers to join: ${error.message}`,
@@ -140,9 +148,13 @@ export class Communicator implements AsyncDisposable {
     this.#mustBeOpen();
     const { libraries } = this.#device;
     this.#device.makeCurrent();
-    let code = libraries.nccl.symbols.ncclGroupStart();
-    if (code !== ncclSuccess) throw ncclError(libraries, "ncclGroupStart", code);
+    // Before the group is open: what throws in between would leave it open, and the thread's other ranks in it.
     const event = this.#freeEvents.pop() ?? new Event(this.#device);
+    let code = libraries.nccl.symbols.ncclGroupStart();
+    if (code !== ncclSuccess) {
+      this.#freeEvents.push(event);
+      throw ncclError(libraries, "ncclGroupStart", code);
+    }
     const group = new IssuedGroup(event, () => this.#check(what), (finished) => this.#finished(finished));
     this.#outstanding.add(group);
     this.#device.groupStarted();

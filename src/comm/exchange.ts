@@ -2,7 +2,8 @@
  * The small collective by which ranks agree: each brings a few bytes, all get everyone's.
  *
  * Bytes travel in fixed slots whose memory was reserved beforehand, so that nothing is allocated while a group is outstanding. Where a rank brings more
- * than a slot holds, all see so in the first round, and a second one with larger slots follows.
+ * than a slot holds, all see so in the first round. Then each tells whether it has the memory for larger slots, and one round with those follows; or, where
+ * a device is full, as many more rounds as it takes.
  *
  * @module
  */
@@ -11,17 +12,26 @@ import type { Communicator } from "./communicator.ts";
 import { PinnedBuffer } from "../device/pinned_buffer.ts";
 import { type DeviceRuntime, deviceRuntime } from "../device/runtime.ts";
 import { Slab } from "../device/slab.ts";
+import { CudaError } from "../errors.ts";
 import { type Deadline, pollUntil } from "../wait.ts";
 
 /** Bytes of one rank's slot, with its header. */
 const SLOT_BYTES = 1024;
 /** Round number and length, both u32, little-endian. */
 const HEADER_BYTES = 8;
+/** What one rank can say in a slot, in bytes. */
+const SLOT_ROOM = SLOT_BYTES - HEADER_BYTES;
 
 interface Slots {
   readonly slotBytes: number;
   readonly memory: Slab;
   readonly pinned: PinnedBuffer;
+}
+
+/** What one rank brought: how many bytes it has to say, and those of them that fit. */
+interface Word {
+  readonly length: number;
+  readonly inline: Uint8Array;
 }
 
 /** The exchange of one communicator. Collective: all ranks make the same calls in the same order. */
@@ -54,14 +64,40 @@ export class Exchange implements Disposable {
     deadline.check(what);
     const first = await this.#run(what, this.#slots, payload, deadline, enqueued);
     const longest = Math.max(...first.map(({ length }) => length));
-    if (longest <= SLOT_BYTES - HEADER_BYTES) return first.map(({ inline }) => inline);
-    this.#extra = this.#reserve(aligned(HEADER_BYTES + longest));
+    if (longest <= SLOT_ROOM) return first.map(({ inline }) => inline);
+    this.#extra = this.#reserveOrNone(aligned(HEADER_BYTES + longest));
+    const mine = Uint8Array.of(this.#extra === undefined ? 0 : 1);
+    const able = await this.#run(what, this.#slots, mine, deadline);
+    if (able.some(({ inline }) => inline[0] !== 1)) {
+      this.#releaseExtra();
+      return await this.#inParts(what, first, payload, longest, deadline);
+    }
     try {
-      return (await this.#run(what, this.#extra, payload, deadline, enqueued)).map(({ inline }) => inline);
+      return (await this.#run(what, this.#extra!, payload, deadline)).map(({ inline }) => inline);
     } finally {
       // After a failure the library may still write there: then the memory goes when the communicator has.
       if (this.#communicator.isOpen) this.#releaseExtra();
     }
+  }
+
+  /** Brings what did not fit into the first round, a slot's worth each time. */
+  async #inParts(
+    what: string,
+    first: readonly Word[],
+    payload: Uint8Array,
+    longest: number,
+    deadline: Deadline,
+  ): Promise<Uint8Array[]> {
+    const whole = first.map(({ length, inline }) => {
+      const bytes = new Uint8Array(length);
+      bytes.set(inline);
+      return bytes;
+    });
+    for (let offset = SLOT_ROOM; offset < longest; offset += SLOT_ROOM) {
+      const parts = await this.#run(what, this.#slots, payload.subarray(offset, offset + SLOT_ROOM), deadline);
+      parts.forEach(({ inline }, rank) => whole[rank]!.set(inline, Math.min(offset, whole[rank]!.length)));
+    }
+    return whole;
   }
 
   /** The ranks whose bytes of the round under way have not come; after an abort too, as long as this object is not disposed. */
@@ -81,8 +117,8 @@ export class Exchange implements Disposable {
     slots: Slots,
     payload: Uint8Array,
     deadline: Deadline,
-    enqueued: () => void,
-  ): Promise<{ length: number; inline: Uint8Array }[]> {
+    enqueued: () => void = () => {},
+  ): Promise<Word[]> {
     const { slotBytes, memory, pinned } = slots;
     const { stream, worldSize } = this.#communicator;
     this.#round++;
@@ -120,6 +156,15 @@ export class Exchange implements Disposable {
       return { slotBytes, memory, pinned };
     } catch (error) {
       memory.seal();
+      throw error;
+    }
+  }
+
+  #reserveOrNone(slotBytes: number): Slots | undefined {
+    try {
+      return this.#reserve(slotBytes);
+    } catch (error) {
+      if (error instanceof CudaError) return undefined;
       throw error;
     }
   }

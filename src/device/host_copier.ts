@@ -42,6 +42,11 @@ export class HostCopier implements Disposable {
     this.stream = new Stream(runtime);
   }
 
+  /** Has the pinned buffers made, for those who will read or write when it is too late to be refused. */
+  reserve(): void {
+    this.#openLanes();
+  }
+
   /** Reads `byteLength` bytes at a device address. The memory must stay allocated until the promise settles. */
   async read(address: bigint, byteLength: number, deadline: Deadline): Promise<Uint8Array> {
     const bytes = new Uint8Array(byteLength);
@@ -108,7 +113,13 @@ export class HostCopier implements Disposable {
 
   #openLanes(): readonly Lane[] {
     while (this.#lanes.length < 2) {
-      this.#lanes.push({ pinned: new PinnedBuffer(this.#runtime, CHUNK_BYTES), event: new Event(this.#runtime) });
+      const event = new Event(this.#runtime);
+      try {
+        this.#lanes.push({ pinned: new PinnedBuffer(this.#runtime, CHUNK_BYTES), event });
+      } catch (error) {
+        event[Symbol.dispose]();
+        throw error;
+      }
     }
     return this.#lanes;
   }

@@ -76,6 +76,7 @@ export class DeviceRuntime implements Runtime {
   readonly #ordinal: number;
   #copier: HostCopier | undefined;
   #groupsOutstanding = 0;
+  #failedFree: CudaError | undefined;
   #deferred: (() => void)[] = [];
   #closed = false;
 
@@ -132,9 +133,14 @@ export class DeviceRuntime implements Runtime {
     for (const action of deferred) action();
   }
 
-  /** Allocates device memory, at least one byte. Returns its address. */
+  /** Allocates device memory, at least one byte. Returns its address. Throws, once, what went wrong in freeing. */
   allocate(byteLength: number): bigint {
     this.#mustBeOpen();
+    if (this.#failedFree !== undefined) {
+      const failed = this.#failedFree;
+      this.#failedFree = undefined;
+      throw failed;
+    }
     this.makeCurrent();
     if (this.#groupsOutstanding > 0) {
       throw new SeqferryError(
@@ -148,13 +154,17 @@ export class DeviceRuntime implements Runtime {
     return out[0]!;
   }
 
-  /** Frees what {@linkcode allocate} gave, at once or as soon as no group is outstanding. */
+  /**
+   * Frees what {@linkcode allocate} gave, at once or as soon as no group is outstanding. Never throws: whoever lets memory go is in the middle of
+   * something that is to be done whole. What the device answers is kept for the next {@linkcode allocate}.
+   */
   free(address: bigint, byteLength: number): void {
     this.liveBytes -= byteLength;
     this.whenNoGroup(() => {
-      this.makeCurrent();
-      const code = this.libraries.cudart.symbols.cudaFree(address);
-      if (code !== cudaSuccess) throw cudaError(this.libraries, "cudaFree", code);
+      const { cudaSetDevice, cudaFree } = this.libraries.cudart.symbols;
+      let code = cudaSetDevice(this.#ordinal);
+      if (code === cudaSuccess) code = cudaFree(address);
+      if (code !== cudaSuccess) this.#failedFree ??= cudaError(this.libraries, "cudaFree", code);
     });
   }
 

@@ -9,7 +9,7 @@
  * @module
  */
 
-import type { DeviceRuntime } from "./runtime.ts";
+import { type DeviceRuntime, isOutOfMemory } from "./runtime.ts";
 import type { Stream } from "./stream.ts";
 
 /** Where what has memory of its own begins: enough for every vector load and for a copy engine's burst. */
@@ -355,7 +355,7 @@ export class Slab {
   }
 
   /** A new lot. Its first pieces have these offsets and sizes, and one owner each; it keeps the arrays. */
-  lot(offsets = new Float64Array(0), sizes = new Float64Array(0)): Lot {
+  lot(offsets: Float64Array = new Float64Array(0), sizes: Float64Array = new Float64Array(0)): Lot {
     return new Lot(this, offsets, sizes);
   }
 
@@ -428,12 +428,7 @@ export class SlabPool implements Disposable {
    * @param elementBytes What its address is a multiple of.
    */
   place(byteLength: number, lane: string, elementBytes: number): Region {
-    if (byteLength >= SMALLEST_ARENA_BYTES) {
-      const slab = this.allocate(byteLength);
-      const region = slab.region(0, byteLength);
-      slab.seal();
-      return region;
-    }
+    if (byteLength >= SMALLEST_ARENA_BYTES) return this.#placeAlone(byteLength);
     let arena = this.#lanes.get(lane);
     if (arena !== undefined && arena.lot.live === 0) {
       arena.used = 0;
@@ -442,7 +437,14 @@ export class SlabPool implements Disposable {
     let start = arena === undefined ? 0 : Math.ceil(arena.used / elementBytes) * elementBytes;
     if (arena === undefined || start + byteLength > arena.slab.byteLength) {
       const larger = Math.ceil((arena?.slab.byteLength ?? 0) * ARENA_GROWTH);
-      const slab = this.allocate(aligned(Math.min(LARGEST_ARENA_BYTES, Math.max(SMALLEST_ARENA_BYTES, larger))));
+      let slab: Slab;
+      try {
+        slab = this.allocate(aligned(Math.min(LARGEST_ARENA_BYTES, Math.max(SMALLEST_ARENA_BYTES, larger))));
+      } catch (error) {
+        // On a device that is all but full there may still be room for the tensor itself.
+        if (isOutOfMemory(error)) return this.#placeAlone(byteLength);
+        throw error;
+      }
       arena?.slab.seal();
       this.#lanes.set(lane, arena = { slab, lot: slab.lot(), used: 0 });
       start = 0;
@@ -451,9 +453,16 @@ export class SlabPool implements Disposable {
     return new Region(arena.lot, arena.lot.add(start, byteLength));
   }
 
+  #placeAlone(byteLength: number): Region {
+    const slab = this.allocate(byteLength);
+    const region = slab.region(0, byteLength);
+    slab.seal();
+    return region;
+  }
+
   /**
    * Moves what is left of slabs of which less than half is in use into one new slab. The copies are enqueued on `stream`. Does nothing where there
-   * is no memory for it: that is tried again the next time.
+   * is no memory for it, or where the device fails: that is tried again the next time.
    */
   compact(stream: Stream): void {
     for (const [lane, { slab }] of this.#lanes) {
@@ -480,8 +489,13 @@ export class SlabPool implements Disposable {
     } catch {
       return;
     }
-    lots.forEach((lot, i) => lot.move(target, layouts[i]!, stream));
-    target.seal();
+    try {
+      lots.forEach((lot, i) => lot.move(target, layouts[i]!, stream));
+    } catch {
+      // What could not be copied stays where it is. Whoever lets data go, or installs it, has done so: this is only about room.
+    } finally {
+      target.seal();
+    }
   }
 
   #live(): Set<Slab> {

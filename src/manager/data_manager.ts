@@ -214,7 +214,7 @@ export class DataManager implements AsyncDisposable {
    * `Communicator.init` with that unique id. A transfer whose outcome was unknown is settled first: if any rank committed it, all who prepared it
    * install it, else all discard it. Replica groups are made anew where all ranks had them.
    *
-   * @throws {DeadlineError} when not all ranks take part in time; rebuild again with another unique id.
+   * @throws {DeadlineError} when not all ranks take part in time, and {PeerLostError} when one is lost meanwhile; rebuild again with another unique id.
    */
   async rebuild(options: { uniqueId: Uint8Array } & WaitOptions): Promise<void> {
     this.#mustBeOpen();
@@ -242,11 +242,21 @@ export class DataManager implements AsyncDisposable {
         greeting: new TextEncoder().encode(JSON.stringify(mine)),
         ...waiting,
       });
+      let exchange: Exchange;
+      try {
+        exchange = new Exchange(communicator);
+      } catch (error) {
+        communicator.abort();
+        await communicator.ended();
+        throw error;
+      }
       this.#exchange[Symbol.dispose]();
       this.#communicator = communicator;
-      this.#exchange = new Exchange(communicator);
+      this.#exchange = exchange;
       this.#replicaGroups = [];
       await this.#orAbort("rebuild", () => this.#settle(deadline));
+    } catch (error) {
+      throw this.#told(error);
     } finally {
       this.#pending--;
     }
@@ -307,6 +317,8 @@ export class DataManager implements AsyncDisposable {
         throw new ClosedError(`the communicator of rank ${this.rank} was aborted: call rebuild`);
       }
       return run();
+    }).catch((error) => {
+      throw this.#told(error);
     }).finally(() => this.#pending--);
     this.#queue = result.catch(() => {});
     return result;
@@ -334,6 +346,14 @@ export class DataManager implements AsyncDisposable {
       }
       throw error;
     }
+  }
+
+  /** An error with what this rank has done so far, and with what is known of its storage. */
+  #told(error: unknown): unknown {
+    if (!(error instanceof SeqferryError)) return error;
+    // As long as what was prepared is not settled, its outcome is in doubt.
+    const outcome = this.#prepared === null ? error.outcome : "unknown";
+    return Object.assign(error, { flight: error.flight ?? this.flight() }, outcome === undefined ? {} : { outcome });
   }
 
   #mustBeOpen(): void {

@@ -173,9 +173,9 @@ export async function transfer(
     progress.outcome = "unchanged";
     const against = collect(votes.map((bytes) => (decode(bytes) as Vote).objections));
     if (against.length > 0) throw new VerificationError(against);
-    releaseStaging(reserved!);
-    context.storage.install(incoming);
     context.lastCommitted = transferId;
+    context.storage.install(incoming);
+    releaseStaging(reserved!);
     const reference = referenceBytes(plan, catalogue, context.communicator.rank, context.gatherGroups);
     return {
       transferId,
@@ -233,6 +233,7 @@ function prepare(
     const places = new Places(catalogue.size);
     const refusals = findRequired(context.storage, catalogue, program, places);
     if (refusals.length > 0) return { digesting, reserved: null, refusals };
+    if (verify) context.device.copier.reserve();
     return { digesting, reserved: reserve(context, meta, catalogue, program, places), refusals: [] };
   } catch (error) {
     const reason = isOutOfMemory(error)

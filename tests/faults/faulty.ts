@@ -14,10 +14,15 @@ export interface Answer {
   code: number;
   /** How many calls answer it from now on; 1 unless given. */
   times?: number;
+  /** How many calls go through before; none unless given. */
+  after?: number;
 }
 
-/** A group that was opened must be closed whatever is answered: the depth is the thread's, and the thread has other ranks. */
-const CALLED_ALL_THE_SAME = "ncclGroupEnd";
+/**
+ * Called all the same, whatever is answered. A group that was opened must be closed: the depth is the thread's, and the thread has other ranks. CUDA's
+ * `cudaFree` answers errors of earlier work, too.
+ */
+const CALLED_ALL_THE_SAME = ["ncclGroupEnd", "cudaFree"];
 
 /** Where faults of one rank are armed. */
 export class FaultyRuntime extends DeviceRuntime {
@@ -42,8 +47,9 @@ export class FaultyRuntime extends DeviceRuntime {
   }
 
   /** The next call of a C function on this rank answers a code. */
-  arm(name: string, { code, times = 1 }: Answer): void {
-    this.#armed.set(name, { code, times });
+  arm(name: string, { code, times = 1, after = 0 }: Answer): void {
+    this.#fired.delete(name);
+    this.#armed.set(name, { code, times, after });
   }
 
   /** All functions answer as they are from now on. */
@@ -66,10 +72,10 @@ function faultyLibraries(armed: Map<string, Required<Answer>>, fired: Set<string
         name,
         call === null ? null : (...args: unknown[]) => {
           const answer = armed.get(name);
-          if (answer === undefined) return call(...args);
+          if (answer === undefined || answer.after-- > 0) return call(...args);
           if (--answer.times <= 0) armed.delete(name);
           fired.add(name);
-          if (name === CALLED_ALL_THE_SAME) call(...args);
+          if (CALLED_ALL_THE_SAME.includes(name)) call(...args);
           if (name === "ncclCommGetAsyncError") {
             (args[1] as Int32Array)[0] = answer.code;
             return 0;

@@ -1,8 +1,11 @@
-import { assert, assertEquals } from "@std/assert";
-import { DeadlineError, type RedistribStep } from "../../mod.ts";
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { DeadlineError, type RedistribStep, RedistributeRefusedError } from "../../mod.ts";
 import { Exchange } from "../../src/comm/exchange.ts";
 import { WaitEndedError } from "../../src/wait.ts";
 import { batchOf, Cluster } from "../cluster.ts";
+import { listen } from "../faults/moments.ts";
+import { resources } from "../faults/resources.ts";
+import { Arena } from "../properties/arena.ts";
 
 const BATCH = batchOf(["a", "b"], { tokens: { dtype: "int64", trailingShape: [] } });
 const PLAN: RedistribStep[] = [{
@@ -100,4 +103,34 @@ Deno.test("a signal that fires between the last phase and the vote leaves everyt
   const uniqueId = cluster.uniqueId();
   await cluster.all((manager) => manager.rebuild({ uniqueId }));
   assertEquals(sizes(cluster), [2, 0, 0]);
+});
+
+Deno.test("what the device refuses after the commit leaves it committed, and the storage whole", async () => {
+  const batch = batchOf(["a", "b"], { tokens: { dtype: "int64", trailingShape: [64] } });
+  const meta = batch.meta();
+  const only = (id: string): RedistribStep[] => [{ ...PLAN[0]!, ids: [id] } as RedistribStep];
+  for (const [call, code] of [["cudaMemcpyAsync", 700], ["cudaFree", 700], ["cudaMalloc", 2]] as const) {
+    const before = resources();
+    {
+      await using arena = await Arena.open(3);
+      const [source, victim] = arena.managers;
+      for (const sample of batch.unpack()) source!.store(sample);
+      await Promise.all(arena.managers.map((manager) => manager.redistribute(meta, PLAN)));
+      // "b" comes again, so that what is left of the first slab, "a", is to move to a smaller one.
+      listen(arena.runtimes[1]!, (moment) => {
+        if (moment === "after the commit") arena.runtimes[1]!.arm(call, { code, times: Infinity });
+      });
+      await Promise.all(arena.managers.map((manager) => manager.redistribute(meta, only("b"))));
+      assert(arena.runtimes[1]!.hasFired(call), `${call} was not called`);
+      arena.runtimes[1]!.disarm();
+      for (const [i, id] of ["a", "b"].entries()) {
+        assertEquals((await victim!.get(id).toHost()).data, batch.unpack()[i]!.data);
+      }
+      // What cudaFree answered comes out where memory is asked for next, and once.
+      const again = () => Promise.all(arena.managers.map((manager) => manager.redistribute(meta, PLAN)));
+      if (call === "cudaFree") await assertRejects(again, RedistributeRefusedError, "cudaFree answered");
+      await again();
+    }
+    assertEquals(resources(), before);
+  }
 });

@@ -28,7 +28,8 @@ export class Arena implements AsyncDisposable {
   managers: DataManager[] = [];
   readonly #layout: ClusterLayout | undefined;
 
-  private constructor(worldSize: number, layout: ClusterLayout | undefined) {
+  /** Opens the runtimes, and nothing else. */
+  constructor(worldSize: number, layout?: ClusterLayout) {
     this.#layout = layout;
     this.runtimes = Array.from({ length: worldSize }, () => new FaultyRuntime());
   }
@@ -40,13 +41,26 @@ export class Arena implements AsyncDisposable {
     return arena;
   }
 
-  async join(): Promise<void> {
+  /** All ranks join, and make their managers; all of them or none. */
+  async join(timeoutMs = 20_000): Promise<void> {
     const uniqueId = this.runtimes[0]!.createUniqueId();
     const worldSize = this.runtimes.length;
-    const communicators = await Promise.all(
-      this.runtimes.map((runtime, rank) => Communicator.init(runtime, { uniqueId, rank, worldSize })),
-    );
-    this.managers = await Promise.all(communicators.map((communicator) => this.#manage(communicator)));
+    const joining = await Promise.allSettled(this.runtimes.map(async (runtime, rank) => {
+      const communicator = await Communicator.init(runtime, { uniqueId, rank, worldSize, timeoutMs });
+      try {
+        return await this.#manage(communicator);
+      } catch (error) {
+        await communicator[Symbol.asyncDispose]();
+        throw error;
+      }
+    }));
+    const managers = joining.flatMap((end) => end.status === "fulfilled" ? [end.value] : []);
+    const failed = joining.find((end) => end.status === "rejected");
+    if (failed !== undefined) {
+      await Promise.all(managers.map((manager) => manager[Symbol.asyncDispose]()));
+      throw failed.reason;
+    }
+    this.managers = managers;
     await Promise.all(this.managers.map((manager) => manager.setupProcessGroups()));
   }
 

@@ -59,6 +59,7 @@ const CODES: readonly [call: string, code: number][] = [
   ["cudaMemcpyAsync", 700],
   ["cudaMemcpyAsyncToHost", 700],
   ["cudaMalloc", 2],
+  ["cudaFree", 700],
 ];
 
 /** Does something at a random moment on the victim. */
