@@ -12,6 +12,7 @@
  */
 
 import { parseArgs } from "@std/cli";
+import { allCallCells } from "../tests/faults/call_cells.ts";
 import { allCells, type Cell, runCells } from "../tests/faults/cells.ts";
 import { drawn } from "../tests/faults/draw.ts";
 import { allProcessCells, type ProcessCell, runProcessCells } from "../tests/faults/process_cells.ts";
@@ -19,7 +20,7 @@ import { allProcessCells, type ProcessCell, runProcessCells } from "../tests/fau
 const flags = parseArgs(Deno.args, { string: ["only", "sample", "seed", "from", "count", "at-once"] });
 const seed = Number(flags.seed ?? 1);
 const only = flags.only as string | undefined;
-const all = [...await allCells(), ...await allProcessCells()].filter(({ name }) =>
+const all = [...await allCells(), ...await allCallCells(), ...await allProcessCells()].filter(({ name }) =>
   only === undefined || name.includes(only)
 );
 const sample = drawn<Cell | ProcessCell>(all, flags.sample === undefined ? all.length : Number(flags.sample), seed);

@@ -102,11 +102,13 @@ export class Communicator implements AsyncDisposable {
     const out = new BigUint64Array(1);
     const config = encodeNcclConfig({ version: libraries.nccl.version, blocking: false });
     const id = new Uint8Array(uniqueId);
-    device.makeCurrent();
-    const code = libraries.nccl.symbols.ncclCommInitRankConfig(out, worldSize, id, rank, config);
-    if (code !== ncclSuccess && code !== ncclInProgress) {
+    try {
+      device.makeCurrent();
+      const code = libraries.nccl.symbols.ncclCommInitRankConfig(out, worldSize, id, rank, config);
+      if (code !== ncclSuccess && code !== ncclInProgress) throw ncclError(libraries, "ncclCommInitRankConfig", code);
+    } catch (error) {
       stream[Symbol.dispose]();
-      throw ncclError(libraries, "ncclCommInitRankConfig", code);
+      throw error;
     }
     const communicator = new Communicator(device, out[0]!, rank, worldSize, stream, null);
     let exchange: Exchange | undefined;

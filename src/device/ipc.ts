@@ -34,9 +34,7 @@ export function openMemory(runtime: DeviceRuntime, handle: Uint8Array): bigint {
 export function closeMemory(runtime: DeviceRuntime, address: bigint): void {
   runtime.whenNoGroup(() => {
     runtime.makeCurrent();
-    const { libraries } = runtime;
-    const code = libraries.cudart.symbols.cudaIpcCloseMemHandle(address);
-    if (code !== cudaSuccess) throw cudaError(libraries, "cudaIpcCloseMemHandle", code);
+    runtime.released("cudaIpcCloseMemHandle", runtime.libraries.cudart.symbols.cudaIpcCloseMemHandle(address));
   });
 }
 

@@ -8,6 +8,9 @@ import { cudaSuccess } from "../../ffi/constants.ts";
 import { cudaError } from "../../ffi/status.ts";
 import type { DeviceRuntime } from "./runtime.ts";
 
+/** Buffers that the library did not let go. */
+const stillPinned: Uint8Array[] = [];
+
 /** A JavaScript ArrayBuffer, page-locked by `cudaHostRegister`. The owner keeps it until the last copy from or to it has passed. */
 export class PinnedBuffer implements Disposable {
   /** The memory. */
@@ -29,6 +32,8 @@ export class PinnedBuffer implements Disposable {
     if (!this.#registered) return;
     this.#registered = false;
     const code = this.#runtime.libraries.cudart.symbols.cudaHostUnregister(this.bytes);
-    if (code !== cudaSuccess) throw cudaError(this.#runtime.libraries, "cudaHostUnregister", code);
+    this.#runtime.released("cudaHostUnregister", code);
+    // It may be pinned still: then it must not be collected.
+    if (code !== cudaSuccess) stillPinned.push(this.bytes);
   }
 }

@@ -76,7 +76,7 @@ export class DeviceRuntime implements Runtime {
   readonly #ordinal: number;
   #copier: HostCopier | undefined;
   #groupsOutstanding = 0;
-  #failedFree: CudaError | undefined;
+  #failedRelease: CudaError | undefined;
   #deferred: (() => void)[] = [];
   #closed = false;
 
@@ -133,14 +133,12 @@ export class DeviceRuntime implements Runtime {
     for (const action of deferred) action();
   }
 
-  /** Allocates device memory, at least one byte. Returns its address. Throws, once, what went wrong in freeing. */
+  /** Allocates device memory, at least one byte. Returns its address. Throws, once, what went wrong in letting something go. */
   allocate(byteLength: number): bigint {
     this.#mustBeOpen();
-    if (this.#failedFree !== undefined) {
-      const failed = this.#failedFree;
-      this.#failedFree = undefined;
-      throw failed;
-    }
+    const failed = this.#failedRelease;
+    this.#failedRelease = undefined;
+    if (failed !== undefined) throw failed;
     this.makeCurrent();
     if (this.#groupsOutstanding > 0) {
       throw new SeqferryError(
@@ -154,18 +152,22 @@ export class DeviceRuntime implements Runtime {
     return out[0]!;
   }
 
-  /**
-   * Frees what {@linkcode allocate} gave, at once or as soon as no group is outstanding. Never throws: whoever lets memory go is in the middle of
-   * something that is to be done whole. What the device answers is kept for the next {@linkcode allocate}.
-   */
+  /** Frees what {@linkcode allocate} gave, at once or as soon as no group is outstanding. */
   free(address: bigint, byteLength: number): void {
     this.liveBytes -= byteLength;
     this.whenNoGroup(() => {
       const { cudaSetDevice, cudaFree } = this.libraries.cudart.symbols;
-      let code = cudaSetDevice(this.#ordinal);
-      if (code === cudaSuccess) code = cudaFree(address);
-      if (code !== cudaSuccess) this.#failedFree ??= cudaError(this.libraries, "cudaFree", code);
+      this.released("cudaSetDevice", cudaSetDevice(this.#ordinal));
+      this.released("cudaFree", cudaFree(address));
     });
+  }
+
+  /**
+   * Takes what a call answered that lets something go. Such calls also answer errors of earlier work, and whoever makes them is in the middle of
+   * something that is to be done whole: nothing is thrown here. An error is kept, and comes out of the next {@linkcode allocate}.
+   */
+  released(call: string, code: number): void {
+    if (code !== cudaSuccess) this.#failedRelease ??= cudaError(this.libraries, call, code);
   }
 
   /** Copies between host and device, on a stream of its own; made on first use. */

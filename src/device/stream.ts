@@ -142,8 +142,7 @@ export class Stream implements Disposable {
     if (this.handle === 0n) return;
     const handle = this.handle;
     this.handle = 0n;
-    const code = this.#runtime.libraries.cudart.symbols.cudaStreamDestroy(handle);
-    if (code !== cudaSuccess) throw cudaError(this.#runtime.libraries, "cudaStreamDestroy", code);
+    this.#runtime.released("cudaStreamDestroy", this.#runtime.libraries.cudart.symbols.cudaStreamDestroy(handle));
   }
 }
 
@@ -208,7 +207,6 @@ export class Event implements Disposable {
     if (this.handle === 0n) return;
     const handle = this.handle;
     this.handle = 0n;
-    const code = this.#runtime.libraries.cudart.symbols.cudaEventDestroy(handle);
-    if (code !== cudaSuccess) throw cudaError(this.#runtime.libraries, "cudaEventDestroy", code);
+    this.#runtime.released("cudaEventDestroy", this.#runtime.libraries.cudart.symbols.cudaEventDestroy(handle));
   }
 }

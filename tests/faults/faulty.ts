@@ -19,10 +19,16 @@ export interface Answer {
 }
 
 /**
- * Called all the same, whatever is answered. A group that was opened must be closed: the depth is the thread's, and the thread has other ranks. CUDA's
- * `cudaFree` answers errors of earlier work, too.
+ * Called all the same, whatever is answered. A group that was opened must be closed: the depth is the thread's, and the thread has other ranks. What lets
+ * something go answers errors of earlier work, too.
  */
-const CALLED_ALL_THE_SAME = ["ncclGroupEnd", "cudaFree"];
+const CALLED_ALL_THE_SAME = [
+  "ncclGroupEnd",
+  "cudaFree",
+  "cudaEventDestroy",
+  "cudaStreamDestroy",
+  "cudaHostUnregister",
+];
 
 /** Where faults of one rank are armed. */
 export class FaultyRuntime extends DeviceRuntime {

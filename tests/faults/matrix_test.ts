@@ -1,4 +1,5 @@
 import { assertEquals } from "@std/assert";
+import { allCallCells } from "./call_cells.ts";
 import { allCells, runCells } from "./cells.ts";
 import { drawn } from "./draw.ts";
 import { allProcessCells, runProcessCells } from "./process_cells.ts";
@@ -13,6 +14,14 @@ function say(text: string): void {
 Deno.test("a transfer with a fault on one rank ends in time, all or nothing, and goes on after rebuild: a sample of the matrix", async () => {
   const all = await allCells();
   const cells = drawn(all, 60, SEED);
+  say(`${cells.length} of ${all.length} cells, SEQFERRY_TEST_SEED=${SEED}`);
+  const failures = await runCells(cells);
+  assertEquals(failures.map(({ cell, error }) => `${cell}: ${error}`), []);
+});
+
+Deno.test("a call that answers an error costs one step, which can be done again: a sample of all calls of all functions", async () => {
+  const all = await allCallCells();
+  const cells = drawn(all, 40, SEED);
   say(`${cells.length} of ${all.length} cells, SEQFERRY_TEST_SEED=${SEED}`);
   const failures = await runCells(cells);
   assertEquals(failures.map(({ cell, error }) => `${cell}: ${error}`), []);
