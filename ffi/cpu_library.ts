@@ -9,6 +9,7 @@
  */
 
 import { LibraryNotFoundError } from "../src/errors.ts";
+import { BuildFolder, removeLeftovers } from "./build_folder.ts";
 import { cpuSources } from "./cpu_sources.ts";
 import { granted } from "./find.ts";
 
@@ -81,6 +82,9 @@ export async function buildCpuLibrary(options: BuildOptions = {}): Promise<Built
   const explicit = options.cacheDir ?? variable("SEQFERRY_CACHE_DIR");
   const folders = explicit === undefined ? userCacheFolders() : [absolute(explicit)];
   for (const folder of folders) {
+    if (granted({ name: "read", path: folder }) && granted({ name: "write", path: folder })) {
+      await removeLeftovers(folder);
+    }
     if (await exists(`${folder}/${file}`)) return { path: `${folder}/${file}`, compiled: false };
   }
   const folder = await writableFolder(folders, explicit === undefined);
@@ -165,7 +169,7 @@ async function writableFolder(folders: readonly string[], orTemporary: boolean):
     try {
       needPermission({ name: "write", path: folder }, `--allow-write=${folder}`);
       await Deno.mkdir(folder, { recursive: true });
-      await Deno.remove(await Deno.makeTempDir({ dir: folder, prefix: "probe-" }));
+      await using _probe = await BuildFolder.make(folder);
       return folder;
     } catch (error) {
       tried.push(`${folder}: ${error instanceof Error ? error.message : error}`);
@@ -194,41 +198,38 @@ async function compile(
   libraryFlags: readonly string[],
 ): Promise<void> {
   const tried: string[] = [];
-  const work = await Deno.makeTempDir({ dir: path.slice(0, path.lastIndexOf("/")), prefix: "build-" });
-  try {
-    for (const { name, bytes } of sources) await Deno.writeFile(`${work}/${name}`, bytes);
-    const units = sources.map((source) => source.name).filter((name) => name.endsWith(".c"));
-    for (const compiler of compilers) {
-      // $CC may carry flags, as make allows.
-      const [program = compiler, ...flags] = compiler.split(" ").filter((word) => word !== "");
-      if (!granted({ name: "run", command: program })) {
-        tried.push(`${compiler}: not permitted (needs --allow-run=${program})`);
-        continue;
-      }
-      const output = await run(program, [...flags, ...libraryFlags, "-o", "library.so", ...units], work);
-      if (typeof output === "string") {
-        tried.push(`${compiler}: ${output}`);
-        continue;
-      }
-      if (!output.success) {
-        throw new LibraryNotFoundError(
-          NAME,
-          [`${compiler}: exit code ${output.code}\n${new TextDecoder().decode(output.stderr).trimEnd()}`],
-          "The C compiler refused its sources. Try another compiler by setting CC.",
-        );
-      }
-      await Deno.rename(`${work}/library.so`, path);
-      return;
+  await using folder = await BuildFolder.make(path.slice(0, path.lastIndexOf("/")));
+  const work = folder.path;
+  for (const { name, bytes } of sources) await Deno.writeFile(`${work}/${name}`, bytes);
+  const units = sources.map((source) => source.name).filter((name) => name.endsWith(".c"));
+  for (const compiler of compilers) {
+    // $CC may carry flags, as make allows.
+    const [program = compiler, ...flags] = compiler.split(" ").filter((word) => word !== "");
+    if (!granted({ name: "run", command: program })) {
+      tried.push(`${compiler}: not permitted (needs --allow-run=${program})`);
+      continue;
     }
-    throw new LibraryNotFoundError(
-      NAME,
-      tried,
-      "It is built on first use and that takes a C compiler. Install one (`apt install gcc libc6-dev`, `dnf install gcc`, " +
-        "`apk add gcc musl-dev linux-headers`), or set CC to one, or set SEQFERRY_CPU_LIBRARY to a stand-in built elsewhere.",
-    );
-  } finally {
-    await Deno.remove(work, { recursive: true });
+    const output = await run(program, [...flags, ...libraryFlags, "-o", "library.so", ...units], work);
+    if (typeof output === "string") {
+      tried.push(`${compiler}: ${output}`);
+      continue;
+    }
+    if (!output.success) {
+      throw new LibraryNotFoundError(
+        NAME,
+        [`${compiler}: exit code ${output.code}\n${new TextDecoder().decode(output.stderr).trimEnd()}`],
+        "The C compiler refused its sources. Try another compiler by setting CC.",
+      );
+    }
+    await Deno.rename(`${work}/library.so`, path);
+    return;
   }
+  throw new LibraryNotFoundError(
+    NAME,
+    tried,
+    "It is built on first use and that takes a C compiler. Install one (`apt install gcc libc6-dev`, `dnf install gcc`, " +
+      "`apk add gcc musl-dev linux-headers`), or set CC to one, or set SEQFERRY_CPU_LIBRARY to a stand-in built elsewhere.",
+  );
 }
 
 /** Runs a program; a string says why it could not be started. */

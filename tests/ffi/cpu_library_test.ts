@@ -3,6 +3,7 @@ import { buildCpuLibrary, cpuLibrary } from "../../ffi/cpu_library.ts";
 import type { BuildOptions } from "../../ffi/cpu_library.ts";
 import { cpuSources } from "../../ffi/cpu_sources.ts";
 import { LibraryNotFoundError } from "../../src/errors.ts";
+import { childrenOf, eventually } from "../processes.ts";
 
 const files = ["answer.c", "answer.h"];
 const answer = (value: string) => `#include "answer.h"\nint answer(void) { return ${value}; }\n`;
@@ -19,6 +20,15 @@ async function withSources(
     await fn({ sources: new URL(`file://${folder}/cpu/`), files, cacheDir: `${folder}/cache/deep` }, folder);
   } finally {
     await Deno.remove(folder, { recursive: true });
+  }
+}
+
+function existsSync(path: string): boolean {
+  try {
+    Deno.statSync(path);
+    return true;
+  } catch {
+    return false;
   }
 }
 
@@ -75,6 +85,39 @@ Deno.test("buildCpuLibrary() says what to install when there is no compiler", ()
 Deno.test("buildCpuLibrary() goes on to the next compiler when one is not there", () =>
   withSources(async (options) => {
     assert((await buildCpuLibrary({ ...options, compilers: ["/nowhere/cc", "cc -DEXTRA=1"] })).compiled);
+  }));
+
+/** A program that builds from `options` until it is killed. */
+const endless = (options: BuildOptions, compiler: string) => `
+  import { buildCpuLibrary } from ${JSON.stringify(new URL("../../ffi/cpu_library.ts", import.meta.url).href)};
+  const options = ${JSON.stringify({ ...options, compilers: [compiler] })};
+  await buildCpuLibrary({ ...options, sources: new URL(options.sources) });
+`;
+
+Deno.test("buildCpuLibrary() removes what a killed build left, and nothing of one that is under way", () =>
+  withSources(async (options, folder) => {
+    // A compiler that takes its time: it says that it runs, and stops.
+    const compiler = `${folder}/slow`;
+    await Deno.writeTextFile(compiler, `#!/bin/sh\ntouch ${folder}/running\nexec sleep 60\n`, { mode: 0o755 });
+    const child = new Deno.Command(Deno.execPath(), {
+      args: ["eval", endless(options, compiler)],
+      stdin: "null",
+      stdout: "null",
+      stderr: "null",
+    }).spawn();
+    await eventually("the compiler", () => existsSync(`${folder}/running`));
+    const compilerProcess = childrenOf(child.pid);
+    try {
+      const good = { ...options, compilers: ["cc"] };
+      const { path } = await buildCpuLibrary(good);
+      assertEquals((await inCache(folder)).filter((name) => name.startsWith("build-")).length, 1);
+      child.kill("SIGKILL");
+      await child.status;
+      assertEquals((await buildCpuLibrary(good)).path, path);
+      assertEquals((await inCache(folder)).length, 1);
+    } finally {
+      for (const pid of compilerProcess) Deno.kill(pid, "SIGKILL");
+    }
   }));
 
 Deno.test("buildCpuLibrary() fetches the sources when the module came by URL", () =>
