@@ -232,15 +232,23 @@ async function compile(
   );
 }
 
-/** Runs a program; a string says why it could not be started. */
+/** Runs a program, which ends with this process; a string says why it could not be started. */
 async function run(program: string, args: string[], cwd: string): Promise<Deno.CommandOutput | string> {
+  let child: Deno.ChildProcess;
   try {
-    return await new Deno.Command(program, { args, cwd, stdin: "null", stdout: "null", stderr: "piped" }).output();
+    child = new Deno.Command(program, { args, cwd, stdin: "null", stdout: "null", stderr: "piped" }).spawn();
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return "no such program";
     if (error instanceof Deno.errors.PermissionDenied) return "not an executable file";
     if (error instanceof Deno.errors.NotCapable) return error.message;
     throw error;
+  }
+  const end = () => child.kill();
+  addEventListener("unload", end);
+  try {
+    return await child.output();
+  } finally {
+    removeEventListener("unload", end);
   }
 }
 

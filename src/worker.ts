@@ -10,6 +10,7 @@
 import { parseArgs } from "node:util";
 import { LibraryNotFoundError } from "../mod.ts";
 import { readLaunchEnvironment } from "./service/launch_environment.ts";
+import { within } from "./service/within.ts";
 import { WorkerService } from "./service/worker_service.ts";
 
 const HELP = `One rank of seqferry as a service: HTTP and WebSocket.
@@ -26,8 +27,11 @@ deno run src/worker.ts --coordinator URL [flags]
   --help               this text
 
 It ends when its coordinator says so (exit code 0), when it gets SIGTERM or SIGINT with nothing under way (0), and when the connection to its
-coordinator closes or a transfer had to be given up (1). Wrong flags: 2. A library, compiler or device that is missing: 3.
+coordinator closes, or something under way had to be given up (1). Wrong flags: 2. A library, compiler or device that is missing: 3.
 `;
+
+/** How long the libraries may take to open when a signal has come meanwhile, in milliseconds. */
+const STARTING_GRACE_MS = 2_000;
 
 /** What a person got wrong. */
 class UsageError extends Error {}
@@ -44,12 +48,20 @@ async function main(args: readonly string[]): Promise<number> {
     console.log(HELP.trimEnd());
     return 0;
   }
-  // From the first moment on: a signal in the middle of opening the libraries ends the worker once they are open.
+  // From the first moment on: a signal in the middle of opening the libraries ends the worker once they are open, or after a grace.
   const { promise: signalled, resolve: onSignal } = Promise.withResolvers<string>();
   const listeners = (["SIGTERM", "SIGINT"] as const).map((signal) => ({ signal, listener: () => onSignal(signal) }));
   for (const { signal, listener } of listeners) Deno.addSignalListener(signal, listener);
   try {
-    const service = await WorkerService.start(options);
+    const starting = WorkerService.start(options);
+    // What takes long there, building a library or waking a device, is not to be waited for by whoever ends this process.
+    const late = signalled.then((signal) => within(STARTING_GRACE_MS, starting).then(() => signal));
+    const started = await Promise.race([starting, late]);
+    if (typeof started === "string") {
+      console.error(`worker of rank ${options.rank}: it got ${started} before its libraries were open`);
+      return 1;
+    }
+    const service = started;
     void signalled.then((signal) => service.close(`it got ${signal}`, true));
     const { orderly, reason } = await service.ended;
     if (!orderly) console.error(`worker of rank ${options.rank}: ${reason}`);

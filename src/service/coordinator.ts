@@ -28,7 +28,7 @@ import type { Register } from "./messages.ts";
 import { parseReport, parseToCoordinator, parseUniqueId } from "./protocol.ts";
 import { RemoteWorker } from "./remote_worker.ts";
 import { encodeError } from "./wire_error.ts";
-import { within } from "./within.ts";
+import { LONGEST_MS, within } from "./within.ts";
 
 /** What a coordinator is started with. */
 export interface CoordinatorOptions {
@@ -127,7 +127,7 @@ export class Coordinator implements AsyncDisposable {
           `within ${deadline.timeoutMs} ms no worker registered for rank ${this.missingRanks().join(", ")}`,
         ),
       );
-    }, deadline.remainingMs);
+    }, Math.min(deadline.remainingMs, LONGEST_MS));
     const giveUp = () => reject(deadline.signal?.reason);
     deadline.signal?.addEventListener("abort", giveUp);
     if (deadline.signal?.aborted === true) giveUp();
@@ -295,7 +295,7 @@ export class Coordinator implements AsyncDisposable {
       );
     };
     // The ranks have the same deadline, and know more: they go first.
-    const timer = setTimeout(() => fail(late()), Math.min(deadline.remainingMs + STRAGGLER_MS, 2 ** 31 - 1));
+    const timer = setTimeout(() => fail(late()), Math.min(deadline.remainingMs + STRAGGLER_MS, LONGEST_MS));
     const { signal } = deadline;
     const giveUp = () => fail(signal?.reason);
     signal?.addEventListener("abort", giveUp);

@@ -240,3 +240,12 @@ Deno.test("Coordinator.listen() needs a token where other machines can reach it"
   const error = assertThrows(() => Coordinator.listen({ worldSize: 1, hostname: "0.0.0.0", token: null }));
   assertInstanceOf(error, SeqferryError);
 });
+
+Deno.test("Coordinator.registered() waits for ever where it is told so", async () => {
+  await using coordinator = Coordinator.listen({ worldSize: 1, token: null });
+  for (const timeoutMs of [Infinity, 2 ** 40]) {
+    const signal = AbortSignal.timeout(50);
+    const error = await coordinator.registered({ timeoutMs, signal }).catch((error) => error);
+    assertEquals(error.name, "TimeoutError", `${error}`);
+  }
+});
