@@ -8,8 +8,8 @@ import { cudaSuccess } from "../../ffi/constants.ts";
 import { cudaError } from "../../ffi/status.ts";
 import type { DeviceRuntime } from "./runtime.ts";
 
-/** Buffers that the library did not let go. */
-const stillPinned: Uint8Array[] = [];
+/** All that is pinned: memory that the collector gave to something else would be pinned still, whoever forgot to dispose of it. */
+const pinned = new Set<Uint8Array>();
 
 /** A JavaScript ArrayBuffer, page-locked by `cudaHostRegister`. The owner keeps it until the last copy from or to it has passed. */
 export class PinnedBuffer implements Disposable {
@@ -26,6 +26,7 @@ export class PinnedBuffer implements Disposable {
     const code = runtime.libraries.cudart.symbols.cudaHostRegister(this.bytes, BigInt(byteLength), 0);
     if (code !== cudaSuccess) throw cudaError(runtime.libraries, "cudaHostRegister", code);
     this.#registered = true;
+    pinned.add(this.bytes);
   }
 
   [Symbol.dispose](): void {
@@ -33,7 +34,7 @@ export class PinnedBuffer implements Disposable {
     this.#registered = false;
     const code = this.#runtime.libraries.cudart.symbols.cudaHostUnregister(this.bytes);
     this.#runtime.released("cudaHostUnregister", code);
-    // It may be pinned still: then it must not be collected.
-    if (code !== cudaSuccess) stillPinned.push(this.bytes);
+    // Otherwise it may be pinned still.
+    if (code === cudaSuccess) pinned.delete(this.bytes);
   }
 }

@@ -133,12 +133,9 @@ export class DeviceRuntime implements Runtime {
     for (const action of deferred) action();
   }
 
-  /** Allocates device memory, at least one byte. Returns its address. Throws, once, what went wrong in letting something go. */
+  /** Allocates device memory, at least one byte. Returns its address. */
   allocate(byteLength: number): bigint {
     this.#mustBeOpen();
-    const failed = this.#failedRelease;
-    this.#failedRelease = undefined;
-    if (failed !== undefined) throw failed;
     this.makeCurrent();
     if (this.#groupsOutstanding > 0) {
       throw new SeqferryError(
@@ -164,10 +161,17 @@ export class DeviceRuntime implements Runtime {
 
   /**
    * Takes what a call answered that lets something go. Such calls also answer errors of earlier work, and whoever makes them is in the middle of
-   * something that is to be done whole: nothing is thrown here. An error is kept, and comes out of the next {@linkcode allocate}.
+   * something that is to be done whole: nothing is thrown here. An error is kept for {@linkcode throwFailedRelease}.
    */
   released(call: string, code: number): void {
     if (code !== cudaSuccess) this.#failedRelease ??= cudaError(this.libraries, call, code);
+  }
+
+  /** Throws, once, what went wrong in letting something go; for where a failure can still be refused. */
+  throwFailedRelease(): void {
+    const failed = this.#failedRelease;
+    this.#failedRelease = undefined;
+    if (failed !== undefined) throw failed;
   }
 
   /** Copies between host and device, on a stream of its own; made on first use. */

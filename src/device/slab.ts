@@ -413,8 +413,13 @@ export class SlabPool implements Disposable {
     return total;
   }
 
-  /** A new slab; its taker makes the pieces and seals it. */
+  /** A new slab; its taker makes the pieces and seals it. Throws as {@linkcode Slab} does, and what went wrong on the device in letting something go. */
   allocate(byteLength: number): Slab {
+    this.#runtime.throwFailedRelease();
+    return this.#add(byteLength);
+  }
+
+  #add(byteLength: number): Slab {
     const slab = new Slab(this.#runtime, byteLength);
     this.#slabs.add(slab);
     return slab;
@@ -485,7 +490,7 @@ export class SlabPool implements Disposable {
     });
     let target: Slab;
     try {
-      target = this.allocate(end);
+      target = this.#add(end);
     } catch {
       return;
     }

@@ -160,10 +160,8 @@ export class Arena implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.part();
-    for (const runtime of this.runtimes) {
-      runtime[Symbol.dispose]();
-      assertEquals(runtime.liveBytes, 0);
-    }
+    for (const runtime of this.runtimes) runtime[Symbol.dispose]();
+    for (const runtime of this.runtimes) assertEquals(runtime.liveBytes, 0);
   }
 }
 

@@ -77,22 +77,15 @@ function carriedOut(plan: readonly RedistribStep[], before: Transfer["before"]):
       : step.commType === "scatter"
       ? step.dsts.map((dst, i) => ({ src: step.root, dsts: [dst], ids: step.ids[i]! }))
       : step.srcs.map((src, i) => ({ src, dsts: step.dsts[i]!, ids: step.ids[i]! }));
-    // All of a step happens at once: what it brings is there for the next one.
-    const brought: (() => void)[] = [];
+    // In the order of the step's own lists: what one source brings, the next one may pass on.
     for (const { src, dsts, ids } of flows) {
       for (const id of ids) {
         for (const key of step.keys) {
           if (held[src]!.get(id)?.has(key) !== true) return null;
-          for (const dst of dsts) {
-            brought.push(() => {
-              const keys = held[dst]!.get(id) ?? held[dst]!.set(id, new Set()).get(id)!;
-              keys.add(key);
-            });
-          }
+          for (const dst of dsts) (held[dst]!.get(id) ?? held[dst]!.set(id, new Set()).get(id)!).add(key);
         }
       }
     }
-    for (const bring of brought) bring();
   }
   return held;
 }

@@ -59,7 +59,6 @@ const CODES: readonly [call: string, code: number][] = [
   ["cudaMemcpyAsync", 700],
   ["cudaMemcpyAsyncToHost", 700],
   ["cudaMalloc", 2],
-  ["cudaFree", 700],
 ];
 
 /** Does something at a random moment on the victim. */
