@@ -11,6 +11,8 @@ import { ProtocolError } from "./protocol.ts";
 
 /** Characters per part; at most three bytes each in UTF-8. */
 const PART_LENGTH = 4 * 2 ** 20;
+/** Characters of a whole message: more than a plan for millions of samples has. Whoever sends parts without end is not listened to. */
+const MOST_LENGTH = 2 ** 28;
 const MORE = "+";
 const LAST = ".";
 
@@ -25,13 +27,16 @@ export interface ControlHandlers {
 /** One end of a control connection. */
 export class ControlSocket {
   readonly #socket: WebSocket;
+  readonly #mostLength: number;
   #parts: string[] = [];
+  #length = 0;
   #reason = "the connection closed";
   #closed = false;
 
   /** Takes a socket that is open or opening. */
-  constructor(socket: WebSocket, handlers: ControlHandlers) {
+  constructor(socket: WebSocket, handlers: ControlHandlers, mostLength: number = MOST_LENGTH) {
     this.#socket = socket;
+    this.#mostLength = mostLength;
     socket.onmessage = ({ data }) => {
       try {
         const text = this.#collect(data);
@@ -78,11 +83,17 @@ export class ControlSocket {
 
   #collect(data: unknown): string | null {
     if (typeof data !== "string") throw new ProtocolError("a control message is text");
+    this.#length += data.length - 1;
+    if (this.#length > this.#mostLength) {
+      this.#parts = [];
+      throw new ProtocolError(`a control message has at most ${this.#mostLength} characters`);
+    }
     this.#parts.push(data.slice(1));
     if (data.startsWith(MORE)) return null;
     if (!data.startsWith(LAST)) throw new ProtocolError("a part of a control message begins with + or .");
     const text = this.#parts.join("");
     this.#parts = [];
+    this.#length = 0;
     return text;
   }
 }

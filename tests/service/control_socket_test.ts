@@ -52,3 +52,19 @@ Deno.test("ControlSocket closes on what is no message, and tells why", async () 
     await ended;
   }
 });
+
+Deno.test("ControlSocket does not listen to parts without end", async () => {
+  const closed = Promise.withResolvers<string>();
+  await using server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, (request) => {
+    const { socket, response } = Deno.upgradeWebSocket(request);
+    new ControlSocket(socket, { message() {}, closed: closed.resolve }, 1000);
+    return response;
+  });
+  const socket = new WebSocket(`ws://127.0.0.1:${server.addr.port}/`);
+  const ended = new Promise((resolve) => socket.onclose = resolve);
+  socket.onopen = () => {
+    for (let part = 0; part < 20; part++) socket.send(`+${"x".repeat(100)}`);
+  };
+  assertEquals(await closed.promise, "a control message has at most 1000 characters");
+  await ended;
+});
