@@ -7,7 +7,14 @@
  */
 
 import { assert, assertEquals } from "@std/assert";
-import { DeadlineError, NcclError, PeerLostError, RedistributeRefusedError, SeqferryError } from "../../mod.ts";
+import {
+  Communicator,
+  DeadlineError,
+  NcclError,
+  PeerLostError,
+  RedistributeRefusedError,
+  SeqferryError,
+} from "../../mod.ts";
 import { listen } from "../faults/moments.ts";
 import { resources } from "../faults/resources.ts";
 import { Arena } from "../properties/arena.ts";
@@ -103,7 +110,6 @@ async function runRound(
   const refused = ends.every((end) => end.status === "rejected" && end.reason instanceof RedistributeRefusedError);
   if ((failed && !refused) || kind.disposes === true) {
     const gone = kind.disposes === true ? victim : null;
-    // A unique id that nobody joins with is its maker's until that ends, as in NCCL: someone has to.
     if (roll(6) === 0 && arena.runtimes.length > 2) await failToRebuild(arena, gone, roll);
     await arena.rebuild(gone);
     const done = ends.some(({ status }, rank) => status === "fulfilled" && rank !== gone);
@@ -142,6 +148,9 @@ async function failToRebuild(arena: Arena, gone: number | null, roll: Roll): Pro
     arena.managers.map((manager, rank) => rank === gone ? null : manager.rebuild({ uniqueId, timeoutMs: 40 })),
   );
   arena.runtimes[victim]!.disarm();
+  // A unique id that nobody has joined with is its maker's until that ends, as in NCCL. On a machine that had no time for this process nobody may have.
+  await Communicator.init(arena.runtimes[0]!, { uniqueId, rank: 0, worldSize: arena.runtimes.length, timeoutMs: 5 })
+    .catch(() => {});
 }
 
 /** Whether the ends are those that the semantics allow. Answers whether some rank could not learn the outcome. */

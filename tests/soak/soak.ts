@@ -36,6 +36,8 @@ export interface Soaked {
 
 /** The most failures that are kept. */
 const MOST_FAILURES = 10;
+/** The peak is looked for once in so many rounds. */
+const ROUNDS_PER_LOOK = 4;
 /** A lap is given up as hanging after so many milliseconds. */
 const LAP_LIMIT_MS = 120_000;
 
@@ -70,9 +72,9 @@ export async function soak(options: SoakOptions): Promise<Soaked> {
       runLap(seed, lap, length, (kind, tally) => {
         done++;
         count(kind, tally);
+        if (done % ROUNDS_PER_LOOK === 0) peak = larger(peak, readFigures({ collect: false }));
       })
     );
-    peak = larger(peak, readFigures({ collect: false }));
     // What failed ended its lap.
     done = before + length;
     if (lapsPerProcessRound > 0 && lap % lapsPerProcessRound === 0 && done < rounds) {
