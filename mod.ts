@@ -45,7 +45,7 @@ export * from "./src/sample/sequence_sample.ts";
 
 export * from "./src/plan/step.ts";
 export { parsePlan, planToJSON } from "./src/plan/plan_json.ts";
-export * from "./src/plan/validate_plan.ts";
+export { type PlanMeta, validatePlan, type ValidatePlanOptions } from "./src/plan/validate_plan.ts";
 export { GlobalStorageTracker, type Holding } from "./src/plan/storage_tracker.ts";
 export type { ClusterSpec, CostModel, Link } from "./src/plan/cluster_spec.ts";
 export * from "./src/plan/planner.ts";
@@ -55,6 +55,7 @@ export { simulatePlan, type SimulatePlanOptions, type Simulation } from "./src/p
 
 export { openRuntime, type Runtime, type RuntimeOptions } from "./src/device/runtime.ts";
 export { DeviceBuffer } from "./src/device/device_buffer.ts";
+export { type AddressWords, CopyBatch } from "./src/device/copy_batch.ts";
 export { Event, Stream } from "./src/device/stream.ts";
 export { Communicator, type CommunicatorOptions } from "./src/comm/communicator.ts";
 export { GroupCalls, IssuedGroup } from "./src/comm/group.ts";

@@ -4,13 +4,14 @@
  * @module
  */
 
-import type { Slab } from "./slab.ts";
+/** An address as halves of 32 bits: low, high. */
+export type AddressWords = readonly [low: number, high: number];
 
 /** Values of an unsigned 32-bit number. */
 const WORD = 2 ** 32;
 
 /**
- * Copies from slab to slab, in any order, as `cudaMemcpyBatchAsync` takes them. Addresses are put together from halves of 32 bits: a bigint for each would
+ * Copies within device memory, in any order, as `cudaMemcpyBatchAsync` takes them. Addresses are put together from halves of 32 bits: a bigint for each would
  * cost more than the copy of a small tensor.
  */
 export class CopyBatch {
@@ -35,18 +36,18 @@ export class CopyBatch {
     };
   }
 
-  /** Adds a copy of at least one byte. Offsets and size are in bytes. */
-  add(to: Slab, toOffset: number, from: Slab, fromOffset: number, byteLength: number): void {
+  /** Adds a copy of at least one byte, from an offset behind one address to an offset behind another. Offsets and size are in bytes. */
+  add(to: AddressWords, toOffset: number, from: AddressWords, fromOffset: number, byteLength: number): void {
     const at = 2 * this.#used++;
-    writeSum(this.#words.to, at, to.addressWords, toOffset);
-    writeSum(this.#words.from, at, from.addressWords, fromOffset);
+    writeSum(this.#words.to, at, to, toOffset);
+    writeSum(this.#words.from, at, from, fromOffset);
     this.#words.bytes[at] = byteLength % WORD;
     this.#words.bytes[at + 1] = Math.floor(byteLength / WORD);
   }
 }
 
 /** Writes the 64-bit sum of an address, low half first, and an offset. */
-function writeSum(words: Uint32Array, at: number, [low, high]: readonly [number, number], offset: number): void {
+function writeSum(words: Uint32Array, at: number, [low, high]: AddressWords, offset: number): void {
   const sum = low + offset % WORD;
   words[at] = sum % WORD;
   words[at + 1] = high + Math.floor(offset / WORD) + (sum >= WORD ? 1 : 0);

@@ -9,6 +9,7 @@
  * @module
  */
 
+import type { AddressWords } from "./copy_batch.ts";
 import { type DeviceRuntime, isOutOfMemory } from "./runtime.ts";
 import type { Stream } from "./stream.ts";
 
@@ -314,7 +315,7 @@ export class Slab {
   /** The device address of its first byte. */
   readonly address: bigint;
   /** The same as halves of 32 bits: low, high. */
-  readonly addressWords: readonly [number, number];
+  readonly addressWords: AddressWords;
   /** Size in bytes. */
   readonly byteLength: number;
   readonly #lots = new Set<Lot>();
@@ -470,8 +471,9 @@ export class SlabPool implements Disposable {
    * is no memory for it, or where the device fails: that is tried again the next time.
    */
   compact(stream: Stream): void {
-    for (const [lane, { slab }] of this.#lanes) {
-      if (slab.byteLength === SMALLEST_ARENA_BYTES || slab.liveBytes * 2 >= slab.byteLength) continue;
+    for (const [lane, { slab, lot }] of this.#lanes) {
+      const isSmallest = slab.byteLength === SMALLEST_ARENA_BYTES && lot.live > 0;
+      if (isSmallest || slab.liveBytes * 2 >= slab.byteLength) continue;
       this.#lanes.delete(lane);
       slab.seal();
     }

@@ -103,6 +103,7 @@ export class Storage {
   clear(): void {
     for (const sample of this.#samples.values()) sample.release();
     this.#samples.clear();
+    this.#compact([]);
   }
 
   #compact(touched: Iterable<SampleTable>): void {

@@ -182,7 +182,7 @@ class Packer {
       let to = offset;
       forEachRun(items, start, end, catalogue.bytes, places, (first, _, bytes) => {
         const item = items[first]!;
-        batch.add(staging!, to, places.slabOf(item), places.offsetOf(item), bytes);
+        batch.add(staging!.addressWords, to, places.slabOf(item).addressWords, places.offsetOf(item), bytes);
         to += bytes;
       });
     }
