@@ -181,6 +181,13 @@ static bool join_advance(struct communicator *communicator) {
   return true;
 }
 
+bool communicators_of_one_device(void) {
+  for (const struct communicator *communicator = communicators; communicator != NULL; communicator = communicator->next) {
+    if (communicator->device != communicators->device) return false;
+  }
+  return true;
+}
+
 bool communicators_negotiate(void) {
   bool moved = false;
   for (struct communicator *communicator = communicators; communicator != NULL; communicator = communicator->next) {

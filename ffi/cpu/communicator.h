@@ -99,6 +99,8 @@ void communicator_awaits(const struct communicator *communicator, uint8_t *await
 bool communicators_negotiate(void);
 /* Now and then looks whether the processes waited for are still there. */
 void communicators_check_peers(uint64_t now);
+/* Whether this process is one rank: all its communicators are of one device. */
+bool communicators_of_one_device(void);
 
 /* A split under way: how far it is. */
 bool split_advance(struct communicator *parent);

@@ -14,7 +14,7 @@
 #define MILLISECOND (1000 * MICROSECOND)
 
 /* The worker leaves the queues alone for this long after somebody else drove them. */
-#define TAKE_OVER (300 * MICROSECOND)
+#define TAKE_OVER (3 * MILLISECOND)
 /* Naps without anything pending before the worker sleeps until it is called. */
 #define IDLE_NAPS 16
 /* Longest sleep of one who waits. Rings end it; the limit is for what cannot ring: a death, and peers that join. */
@@ -23,6 +23,9 @@
 /* How long one who waits keeps the processor busy, and then how long it only yields it. */
 #define SPIN MICROSECOND
 #define YIELD (100 * MICROSECOND)
+/* For how long after the last move a query that has nothing to tell only yields the processor, and then how long it naps at most. */
+#define MAKE_WAY (500 * MICROSECOND)
+#define LONGEST_NAP (50 * MICROSECOND)
 /* How many streams beside the one asked for a query looks at. */
 #define OTHERS_PER_QUERY 32
 
@@ -31,6 +34,9 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static _Atomic unsigned waiting;
 /* When somebody other than the worker last drove the queues. */
 static _Atomic uint64_t last_driven;
+
+/* When something other than the worker last found something moving. */
+static uint64_t last_moved;
 
 static struct {
   bool started;
@@ -62,10 +68,27 @@ static bool drive(struct stream *first, size_t budget, unsigned others, uint64_t
 bool engine_progress(struct stream *first, size_t budget) {
   uint64_t now = now_nanoseconds();
   atomic_store_explicit(&last_driven, now, memory_order_relaxed);
-  return drive(first, budget, first == NULL ? UINT32_MAX : OTHERS_PER_QUERY, now);
+  bool moved = drive(first, budget, first == NULL ? UINT32_MAX : OTHERS_PER_QUERY, now);
+  if (moved) last_moved = now;
+  return moved;
 }
 
-void engine_make_way(void) { sched_yield(); }
+void engine_make_way(void) {
+  uint64_t now = now_nanoseconds();
+  bool sleepy = now - last_moved > MAKE_WAY && process_self() != NULL && communicators_of_one_device();
+  if (!sleepy) {
+    engine_unlock();
+    sched_yield();
+    engine_lock();
+    return;
+  }
+  uint32_t rings = doorbell_arm();
+  if (drive(NULL, QUERY_BUDGET, UINT32_MAX, now)) return;
+  engine_unlock();
+  doorbell_wait(rings, LONGEST_NAP);
+  engine_lock();
+  engine_progress(NULL, QUERY_BUDGET);
+}
 
 static bool anything_pending(void) { return negotiating > 0 || streams_active(); }
 

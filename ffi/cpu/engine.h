@@ -22,7 +22,12 @@ void engine_unlock(void);
 /* Drives `first` (may be NULL), then others, as far as `budget` bytes go; whether anything moved. Lock held. */
 bool engine_progress(struct stream *first, size_t budget);
 
-/* Lets other processes run, for a call that has nothing to tell yet: with more ranks than cores the one it waits for may need this core. Lock not held. */
+/*
+ * For a query that has nothing to tell yet: lets other processes run, since with more ranks than cores the one that is waited for may need this
+ * core. Where nothing has moved for some microseconds that is a nap of 50 microseconds at most, which a peer's ring ends; a core that only
+ * yields looks busy to the system, which then leaves two ranks that have work on one other core. A process of several ranks never naps, since
+ * its thread has work for the others. Drops the lock.
+ */
 void engine_make_way(void);
 
 /*

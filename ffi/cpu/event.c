@@ -197,13 +197,16 @@ cudaError_t cudaEventQuery(cudaEvent_t handle) {
   if (error != cudaSuccess) return error;
   engine_lock();
   struct event *event = event_find(handle, "cudaEventQuery", &error);
-  bool done = true, moved = false;
+  bool done = true;
   if (event != NULL && !event_is_done(event)) {
-    moved = engine_progress(own_stream(event), QUERY_BUDGET);
-    done = event_is_done(event);
+    bool moved = engine_progress(own_stream(event), QUERY_BUDGET);
+    if (!moved && !event_is_done(event)) {
+      engine_make_way();
+      event = event_find(handle, "cudaEventQuery", &error);
+    }
+    done = event == NULL || event_is_done(event);
   }
   engine_unlock();
-  if (!done && !moved) engine_make_way();
   return event == NULL ? error : done ? cudaSuccess : cuda_not_ready();
 }
 

@@ -294,13 +294,16 @@ cudaError_t cudaStreamQuery(cudaStream_t handle) {
   if (error != cudaSuccess) return error;
   engine_lock();
   struct stream *stream = stream_find(handle, "cudaStreamQuery", &error);
-  bool ready = true, moved = false;
+  bool ready = true;
   if (stream != NULL && stream->head != NULL) {
-    moved = engine_progress(stream, QUERY_BUDGET);
-    ready = stream->head == NULL;
+    bool moved = engine_progress(stream, QUERY_BUDGET);
+    if (!moved && stream->head != NULL) {
+      engine_make_way();
+      stream = stream_find(handle, "cudaStreamQuery", &error);
+    }
+    ready = stream == NULL || stream->head == NULL;
   }
   engine_unlock();
-  if (!ready && !moved) engine_make_way();
   return stream == NULL ? error : ready ? cudaSuccess : cuda_not_ready();
 }
 

@@ -363,19 +363,24 @@ function layOut(
   places: Places,
 ): Lot {
   // Items without bytes travel in no message, and lie anywhere.
-  const offsets = new Float64Array(catalogue.size);
+  const offsetOf = new Float64Array(catalogue.size);
   let messageStart = 0;
   for (const { items, bytes } of messages) {
     let offset = messageStart;
     for (const item of items) {
-      offsets[item] = offset;
+      offsetOf[item] = offset;
       offset += catalogue.bytes[item]!;
     }
     messageStart += aligned(bytes);
   }
-  const ofReceived = (column: Float64Array) => Float64Array.from(received, (item) => column[item]!);
-  const lot = slab.lot(ofReceived(offsets), ofReceived(catalogue.bytes));
-  received.forEach((item, piece) => places.put(item, lot, piece));
+  const offsets = new Float64Array(received.length);
+  const sizes = new Float64Array(received.length);
+  for (let piece = 0; piece < received.length; piece++) {
+    offsets[piece] = offsetOf[received[piece]!]!;
+    sizes[piece] = catalogue.bytes[received[piece]!]!;
+  }
+  const lot = slab.lot(offsets, sizes);
+  for (let piece = 0; piece < received.length; piece++) places.put(received[piece]!, lot, piece);
   return lot;
 }
 
@@ -423,16 +428,20 @@ function rowsByKeys(
   const sets: { keyIndices: readonly number[]; rows: number[]; with: Map<number, number> }[] = [
     { keyIndices: [], rows: [], with: new Map() },
   ];
+  /** Ids come in stretches that go from one set to the same other. */
+  let before = 0, after = 0, lastKey = -1;
   for (const item of received) {
     const row = item % count;
     const keyIndex = (item - row) / count;
-    const before = sets[setOf[row]!]!;
-    let larger = before.with.get(keyIndex);
-    if (larger === undefined) {
-      larger = sets.push({ keyIndices: [...before.keyIndices, keyIndex], rows: [], with: new Map() }) - 1;
-      before.with.set(keyIndex, larger);
+    if (setOf[row] !== before || keyIndex !== lastKey || after === 0) {
+      before = setOf[row]!;
+      lastKey = keyIndex;
+      const known = sets[before]!.with.get(keyIndex);
+      after = known ??
+        sets.push({ keyIndices: [...sets[before]!.keyIndices, keyIndex], rows: [], with: new Map() }) - 1;
+      sets[before]!.with.set(keyIndex, after);
     }
-    setOf[row] = larger;
+    setOf[row] = after;
   }
   for (let row = 0; row < count; row++) if (setOf[row]! > 0) sets[setOf[row]!]!.rows.push(row);
   return sets.filter(({ rows }) => rows.length > 0);
