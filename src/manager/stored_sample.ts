@@ -12,6 +12,7 @@ import { copyValues, OwnedFields } from "../sample/fields.ts";
 import { SequenceSample } from "../sample/sequence_sample.ts";
 import type { CatalogueKey } from "../transfer/catalogue.ts";
 import { DeviceTensor } from "../transfer/device_tensor.ts";
+import { NumberColumn } from "./number_column.ts";
 
 /** The lengths of an id's sequences under one key; where there is just one, it alone. */
 export type Lengths = number | readonly number[];
@@ -21,12 +22,37 @@ export function lengthsOf(sequences: readonly number[]): Lengths {
   return sequences.length === 1 ? sequences[0]! : sequences.slice();
 }
 
-/** Where a table has its tensors under one key. */
-export interface PieceColumn {
-  /** The lot; null for a key without data. */
+/** What a table has under one key. */
+class KeyColumn {
+  /** The lot that the tensors are pieces of; null for a key without data. */
   readonly lot: Lot | null;
   /** By row the number of the piece. */
-  readonly pieces: number[];
+  readonly pieces: NumberColumn;
+  /** By row the length of the one sequence; -1 where there are none or several. */
+  readonly #lengths: NumberColumn;
+  /** By row, where that is not one. */
+  readonly #several = new Map<number, readonly number[]>();
+
+  constructor(lot: Lot | null, capacity: number) {
+    this.lot = lot;
+    this.pieces = new NumberColumn(capacity);
+    this.#lengths = new NumberColumn(capacity);
+  }
+
+  push(row: number, piece: number, lengths: Lengths): void {
+    this.pieces.push(piece);
+    if (typeof lengths === "number") {
+      this.#lengths.push(lengths);
+    } else {
+      this.#lengths.push(-1);
+      this.#several.set(row, lengths);
+    }
+  }
+
+  lengthsAt(row: number): Lengths {
+    const length = this.#lengths.at(row);
+    return length < 0 ? this.#several.get(row)! : length;
+  }
 }
 
 /** What the rows of a table have in common. */
@@ -48,10 +74,8 @@ const SPARSE = 8;
 export class SampleTable {
   /** The keys. */
   readonly fields: readonly CatalogueKey[];
-  /** By key where the tensors are. */
-  readonly columns: readonly PieceColumn[];
-  /** By key, by row. */
-  readonly lengths: readonly Lengths[][];
+  /** By key. */
+  readonly columns: readonly KeyColumn[];
   /** By name, by row. */
   readonly metadata: Readonly<Record<string, unknown[]>>;
   /** Whether there is data at all: else the samples are metadata-only. */
@@ -60,11 +84,10 @@ export class SampleTable {
   #rows = 0;
   #live = 0;
 
-  /** Starts without rows. */
-  constructor({ fields, lots, names, hasData }: TableHead) {
+  /** Starts without rows, with room for `capacity` of them before it has to grow. */
+  constructor({ fields, lots, names, hasData }: TableHead, capacity = 1) {
     this.fields = fields;
-    this.columns = lots.map((lot) => ({ lot, pieces: [] }));
-    this.lengths = fields.map(() => []);
+    this.columns = lots.map((lot) => new KeyColumn(lot, capacity));
     this.metadata = Object.fromEntries(names.map((name) => [name, []]));
     this.hasData = hasData;
   }
@@ -84,10 +107,7 @@ export class SampleTable {
     lengthsAt: (position: number) => Lengths,
     valueOf: (name: string) => unknown,
   ): StoredSample {
-    for (let k = 0; k < this.fields.length; k++) {
-      this.columns[k]!.pieces.push(pieceAt(k));
-      this.lengths[k]!.push(lengthsAt(k));
-    }
+    for (let k = 0; k < this.columns.length; k++) this.columns[k]!.push(this.#rows, pieceAt(k), lengthsAt(k));
     for (const name in this.metadata) this.metadata[name]!.push(valueOf(name));
     const sample = new StoredSample(id, this, this.#rows++);
     this.adopt(sample);
@@ -157,7 +177,7 @@ export class StoredSample {
 
   /** The number of the piece. */
   pieceAt(position: number): number {
-    return this.#table.columns[position]!.pieces[this.#row]!;
+    return this.#table.columns[position]!.pieces.at(this.#row);
   }
 
   /** The metadata of a name. */
@@ -167,7 +187,7 @@ export class StoredSample {
 
   /** The lengths of a key's sequences. */
   lengthsAt(position: number): Lengths {
-    return this.#table.lengths[position]![this.#row]!;
+    return this.#table.columns[position]!.lengthsAt(this.#row);
   }
 
   /** A sample of its own over the stored tensors. */

@@ -404,7 +404,7 @@ function incomingSamples(
       lots: own.map(() => lot),
       names: Object.keys(values),
       hasData: true,
-    });
+    }, rows.length);
     for (const row of rows) {
       samples.push(table.add(
         catalogue.ids[row]!,

@@ -8,29 +8,34 @@ import { type Lot, Region, type Slab } from "../device/slab.ts";
 
 /** By item a piece of a slab, for those that this rank sends or receives. */
 export class Places {
-  readonly #lots: (Lot | undefined)[];
-  readonly #pieces: Int32Array;
+  /** The lots that there are, from 1 on. */
+  readonly #lots: (Lot | undefined)[] = [undefined];
+  readonly #numbers = new Map<Lot, number>();
+  /** By item the number of its lot; 0 where it has no place. */
+  readonly #lotNumbers: Uint32Array;
+  readonly #pieces: Uint32Array;
+  #lastLot: Lot | undefined;
+  #lastNumber = 0;
 
   /** Of so many items none has a place yet. */
   constructor(items: number) {
-    this.#lots = new Array<Lot | undefined>(items).fill(undefined);
-    this.#pieces = new Int32Array(items);
+    this.#lotNumbers = new Uint32Array(items);
+    this.#pieces = new Uint32Array(items);
   }
 
   /** Gives an item its place. */
   put(item: number, lot: Lot, piece: number): void {
-    this.#lots[item] = lot;
+    if (lot !== this.#lastLot) {
+      this.#lastLot = lot;
+      this.#lastNumber = this.#numberOf(lot);
+    }
+    this.#lotNumbers[item] = this.#lastNumber;
     this.#pieces[item] = piece;
-  }
-
-  /** Whether an item has a place. */
-  has(item: number): boolean {
-    return this.#lots[item] !== undefined;
   }
 
   /** The lot that an item is a piece of. */
   lotOf(item: number): Lot {
-    return this.#lots[item]!;
+    return this.#lots[this.#lotNumbers[item]!]!;
   }
 
   /** The number of the piece. */
@@ -56,5 +61,14 @@ export class Places {
   /** The place as an object. */
   regionOf(item: number): Region {
     return new Region(this.lotOf(item), this.#pieces[item]!);
+  }
+
+  #numberOf(lot: Lot): number {
+    let number = this.#numbers.get(lot);
+    if (number === undefined) {
+      number = this.#lots.push(lot) - 1;
+      this.#numbers.set(lot, number);
+    }
+    return number;
   }
 }
