@@ -39,16 +39,19 @@ export function canonicalBytes({ meta, catalogue, plan, positions, replicaGroups
     positions[i]!.map((list) => list.length),
   ]);
   const keys = catalogue.keys.map(({ name, dtype, trailingShape }) => [name, dtype, trailingShape]);
-  const named = Object.entries(meta.metadata).sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
-  const text = JSON.stringify([steps, catalogue.ids, keys, replicaGroups, verify]) +
-    // Apart, for only metadata can hold what JSON cannot, and looking at every value is slow.
-    JSON.stringify(named, (_, value) => typeof value === "bigint" ? `${value}n` : value);
+  const text = JSON.stringify([steps, catalogue.ids, keys, replicaGroups, verify]) + metadataText(meta.metadata);
   return joined([
     new TextEncoder().encode(text),
     ...positions.flat().map(bytesOf),
     bytesOf(catalogue.lengths),
     bytesOf(severalLengths(catalogue)),
   ]);
+}
+
+/** Apart from the rest, for only metadata can hold what JSON cannot, and looking at every value is slow. */
+function metadataText(metadata: SequenceSample["metadata"]): string {
+  const named = Object.entries(metadata).sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
+  return named.length === 0 ? "" : JSON.stringify(named, (_, value) => typeof value === "bigint" ? `${value}n` : value);
 }
 
 /** Of items with no or several sequences: item, how many, their lengths. The others' length is their item's. */

@@ -171,7 +171,7 @@ export async function transfer(
     const vote: Vote = { transferId, objections };
     const votes = await bringTogether(context, progress, "commit", encode(vote), deadline);
     progress.outcome = "unchanged";
-    const against = collect(votes.map((bytes) => (decode(bytes) as Vote).objections));
+    const against = collect(decodeAll<Vote>(votes).map(({ objections }) => objections));
     if (against.length > 0) throw new VerificationError(against);
     context.lastCommitted = transferId;
     context.storage.install(incoming);
@@ -455,7 +455,7 @@ async function agree(
   deadline: Deadline,
 ): Promise<{ transferId: string; cutsByRank: (readonly Cut[])[] }> {
   const words = await bringTogether(context, progress, "agreement", encode(verdict), deadline);
-  const verdicts = words.map((bytes) => decode(bytes) as Verdict);
+  const verdicts = decodeAll<Verdict>(words);
   context.sequence = Math.max(...verdicts.map(({ sequence }) => sequence)) + 1;
   const refusals = collect(verdicts.map((each) => each.refusals));
   // Where plans differ, the ranks in the minority are named; of equal parties the one with the lowest rank is the standard.
@@ -511,12 +511,24 @@ function contentsOf(
     if (root !== program.rank) add(receives, root, bytes);
     else for (const peer of replicaGroups[group]!.members) if (peer !== root) add(sends, peer, bytes);
   }
-  const keys = new Set<string>();
-  for (const { items } of [...phase.sends, ...phase.receives, ...phase.broadcasts]) {
-    for (const item of items) keys.add(catalogue.keyOf(item).name);
+  const messages = [...phase.sends, ...phase.receives, ...phase.broadcasts];
+  const keys = catalogue.keys.filter((_, k) => {
+    const [start, end] = [catalogue.item(k, 0), catalogue.item(k + 1, 0)];
+    return messages.some(({ items }) => hasBetween(items, start, end));
+  }).map(({ name }) => name);
+  const listed = (byPeer: ReadonlyMap<number, number>) => [...byPeer].map(([peer, bytes]) => ({ peer, bytes }));
+  return { steps: phase.steps, keys, sends: listed(sends), receives: listed(receives) };
+}
+
+/** Whether a list of ascending items has one from `start` to before `end`. */
+function hasBetween(items: Uint32Array, start: number, end: number): boolean {
+  let [low, high] = [0, items.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (items[middle]! < start) low = middle + 1;
+    else high = middle;
   }
-  const listed = (messages: ReadonlyMap<number, number>) => [...messages].map(([peer, bytes]) => ({ peer, bytes }));
-  return { steps: phase.steps, keys: [...keys], sends: listed(sends), receives: listed(receives) };
+  return low < items.length && items[low]! < end;
 }
 
 async function move(
@@ -535,6 +547,7 @@ async function move(
   communicator.stream.waitFor(written);
   const totalBytes = program.bytesSent + program.bytesReceived;
   let bytes = 0;
+  const peersByPhase = program.phases.map((phase) => peersOf(phase, replicaGroups, communicator.rank));
   await runProgram(program, {
     communicator,
     replicaGroups,
@@ -548,7 +561,7 @@ async function move(
       const phase = program.phases[number]!;
       progress.phase = number;
       progress.stage = "phase";
-      progress.peers = peersOf(phase, replicaGroups, communicator.rank);
+      progress.peers = peersByPhase[number]!;
       if (event === "awaited") return;
       context.flight.record({
         transfer: context.sequence,
@@ -680,6 +693,21 @@ function encode(value: unknown): Uint8Array {
   return new TextEncoder().encode(JSON.stringify(value));
 }
 
-function decode(bytes: Uint8Array): unknown {
-  return JSON.parse(new TextDecoder().decode(bytes));
+/** The ranks' words as values. Mostly all ranks say the same: then it is read once. */
+function decodeAll<T>(words: readonly Uint8Array[]): T[] {
+  let last: Uint8Array | undefined;
+  let value: T;
+  return words.map((bytes) => {
+    if (last === undefined || !sameBytes(bytes, last)) {
+      last = bytes;
+      value = JSON.parse(new TextDecoder().decode(bytes)) as T;
+    }
+    return value;
+  });
+}
+
+function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
 }
