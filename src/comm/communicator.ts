@@ -300,7 +300,9 @@ export class Communicator implements AsyncDisposable {
   #finished(group: IssuedGroup): void {
     this.#outstanding.delete(group);
     this.#device.groupFinished();
-    this.#freeEvents.push(group.event);
+    // One for the next group; a transfer of many phases needs more only while it runs.
+    if (this.#freeEvents.length === 0) this.#freeEvents.push(group.event);
+    else group.event[Symbol.dispose]();
   }
 
   #mustBeOpen(): void {

@@ -42,8 +42,9 @@ Deno.test("a killed process is a PeerLostError that names it within seconds, and
     assertEquals(answer!.error?.rank, 1);
     assert(answer!.ms < 3000, `it took ${answer!.ms} ms`);
   }
-  // Rank 0 was done with its part and had voted; rank 2 was still waiting for the bytes.
-  assertEquals([first!.error?.outcome, last!.error?.outcome], ["unknown", "unchanged"]);
+  // Rank 0 was done with its part and had voted; rank 2 too, unless it still waited for what rank 1 was to pass on.
+  assertEquals(first!.error?.outcome, "unknown");
+  assert(["unchanged", "unknown"].includes(String(last!.error?.outcome)), String(last!.error?.outcome));
   assertEquals((await world.tell(check, [0, 2])).map((answer) => answer?.ok), [12, 0]);
 
   await world.ranks[1]![Symbol.asyncDispose]();
