@@ -2,7 +2,8 @@
  * Benchmarks of redistribution and of planning.
  *
  * ```sh
- * deno task bench [--sizes S,M,L] [--cases 0,1,2,3] [--patterns gather-scatter,bcast,direct] [--repeats N] [--json FILE] [--compare FILE] [--quick]
+ * deno task bench [--sizes S,M,L] [--cases 0,1,2,3] [--patterns gather-scatter,bcast,direct] [--repeats N] [--json FILE] [--compare FILE]
+ *   [--no-gloo] [--no-planning] [--quick]
  * ```
  *
  * Redistribution: one process for each rank on the CPU stand-in; the time of `redistribute` alone, a barrier before and after, the longest of all ranks, the
@@ -43,15 +44,24 @@ const REPEATS: Readonly<Record<Size, number>> = { S: 100, M: 30, L: 7 };
 const WARM_UP: Readonly<Record<Size, number>> = { S: 300, M: 40, L: 3 };
 
 const flags = parseArgs(Deno.args, {
-  boolean: ["quick"],
+  boolean: ["quick", "gloo", "planning"],
+  negatable: ["gloo", "planning"],
+  default: { gloo: true, planning: true },
   string: ["sizes", "cases", "patterns", "repeats", "json", "compare"],
+  unknown: (argument: string) => refuse(`${argument} is no flag of the benchmark`),
 });
-const list = <T extends string>(flag: unknown, otherwise: readonly T[]): readonly T[] =>
-  typeof flag === "string" ? flag.split(",") as T[] : otherwise;
 const quick = flags.quick === true;
-const sizes = list<Size>(flags.sizes, quick ? ["S"] : ["S", "M", "L"]);
-const patterns = list<Pattern>(flags.patterns, ["gather-scatter", "bcast", "direct"]);
-const caseIndices = list(flags.cases, quick ? ["0"] : CASES.map((_, i) => String(i))).map(Number);
+const withGloo = flags.gloo !== false && !quick;
+const sizes = list<Size>("sizes", ["S", "M", "L"], quick ? ["S"] : undefined);
+const patterns = list<Pattern>("patterns", ["gather-scatter", "bcast", "direct", "auto"], [
+  "gather-scatter",
+  "bcast",
+  "direct",
+]);
+const caseIndices = list("cases", CASES.map((_, i) => String(i)), quick ? ["0"] : undefined).map(Number);
+if (flags.repeats !== undefined && !(Number(flags.repeats) >= 1)) {
+  refuse(`--repeats is a number from 1 up, not ${flags.repeats}`);
+}
 
 const library = await (async () => {
   using runtime = await openRuntime({ backend: "cpu" });
@@ -73,7 +83,8 @@ for (const caseIndex of caseIndices) {
       );
       const { delivered } = prepare(CASES[caseIndex]!, size, pattern);
       const seconds = median(perRepeat);
-      const gloo = pattern === "direct" ? null : await measureGloo(caseIndex, size, pattern, worldSize);
+      const hasRival = withGloo && (pattern === "gather-scatter" || pattern === "bcast");
+      const gloo = hasRival ? await measureGloo(caseIndex, size, pattern, worldSize) : null;
       const row: Row = {
         case: name,
         size,
@@ -91,17 +102,52 @@ for (const caseIndex of caseIndices) {
     }
   }
 }
-const planning = measurePlanning(quick ? 2_048 : 65_536);
+const planning = flags.planning === false ? [] : measurePlanning(quick ? 2_048 : 65_536);
 for (const { pattern, seconds, steps } of planning) {
   print(`planning, ${pattern}: ${seconds.toFixed(2)} s, ${steps} steps`);
 }
 const result = {
-  machine: { cores: navigator.hardwareConcurrency, memcpyBytesPerSecond: median(floors), deno: Deno.version.deno },
+  machine: {
+    processor: processor(),
+    cores: navigator.hardwareConcurrency,
+    memoryBytes: Deno.systemMemoryInfo().total,
+    kernel: Deno.osRelease(),
+    memcpyBytesPerSecond: median(floors),
+    deno: Deno.version.deno,
+  },
   rows,
   planning,
 };
 if (typeof flags.json === "string") Deno.writeTextFileSync(flags.json, `${JSON.stringify(result, null, 2)}\n`);
 if (typeof flags.compare === "string") compare(flags.compare);
+
+/** The values of a flag with commas; all of `allowed` unless given. */
+function list<T extends string>(
+  flag: "sizes" | "patterns" | "cases",
+  allowed: readonly T[],
+  otherwise: readonly T[] = allowed,
+): readonly T[] {
+  const given = flags[flag];
+  if (typeof given !== "string") return otherwise;
+  const values = given.split(",") as T[];
+  const wrong = values.find((value) => !allowed.includes(value));
+  if (wrong !== undefined) refuse(`--${flag} takes some of ${allowed.join(", ")}, not ${JSON.stringify(wrong)}`);
+  return values;
+}
+
+function refuse(why: string): never {
+  Deno.stderr.writeSync(new TextEncoder().encode(`${why}\n`));
+  Deno.exit(2);
+}
+
+/** The processor's name, where the system tells it. */
+function processor(): string {
+  try {
+    return Deno.readTextFileSync("/proc/cpuinfo").match(/model name\s*:\s*(.*)/)?.[1] ?? "unknown";
+  } catch {
+    return "unknown";
+  }
+}
 
 /** Runs one case in processes of its own. */
 async function redistribution(
