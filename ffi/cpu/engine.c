@@ -73,17 +73,28 @@ bool engine_progress(struct stream *first, size_t budget) {
   return moved;
 }
 
+static void yield_once(void) {
+  engine_unlock();
+  sched_yield();
+  engine_lock();
+}
+
 void engine_make_way(void) {
-  uint64_t now = now_nanoseconds();
-  bool sleepy = now - last_moved > MAKE_WAY && process_self() != NULL && communicators_of_one_device();
-  if (!sleepy) {
-    engine_unlock();
-    sched_yield();
-    engine_lock();
+  if (process_self() == NULL || !communicators_of_one_device()) {
+    yield_once();
+    return;
+  }
+  uint64_t start = now_nanoseconds();
+  if (start - last_moved <= MAKE_WAY) {
+    /* To look again from here costs a hundredth of what it costs to answer and be asked again. */
+    do {
+      yield_once();
+      if (engine_progress(NULL, QUERY_BUDGET)) return;
+    } while (now_nanoseconds() - start < LONGEST_NAP);
     return;
   }
   uint32_t rings = doorbell_arm();
-  if (drive(NULL, QUERY_BUDGET, UINT32_MAX, now)) return;
+  if (engine_progress(NULL, QUERY_BUDGET)) return;
   engine_unlock();
   doorbell_wait(rings, LONGEST_NAP);
   engine_lock();
