@@ -15,7 +15,7 @@ import type { RedistribStep } from "../plan/step.ts";
 import type { SequenceSample } from "../sample/sequence_sample.ts";
 import type { ReplicaGroup } from "../transfer/run.ts";
 import { Deadline, WaitEndedError, type WaitOptions } from "../wait.ts";
-import { digestOf } from "./digest.ts";
+import { fingerprint } from "./fingerprint.ts";
 import { replicaColorings, splitReplicaGroups } from "./process_groups.ts";
 import { Storage } from "./storage.ts";
 import { type Prepared, type RedistribReport, type RedistributeOptions, transfer } from "./transfer.ts";
@@ -276,7 +276,7 @@ export class DataManager implements AsyncDisposable {
   }
 
   async #split(layout: ClusterLayout, deadline: Deadline): Promise<void> {
-    const digest = await digestOf(JSON.stringify(layout.toJSON()));
+    const digest = fingerprint(new TextEncoder().encode(JSON.stringify(layout.toJSON())));
     const words = await this.#exchange.gather("setupProcessGroups", new TextEncoder().encode(digest), deadline);
     const digests = words.map((bytes) => new TextDecoder().decode(bytes));
     const differing = [...digests.keys()].filter((rank) => digests[rank] !== digests[0]);

@@ -37,7 +37,8 @@ import type { Phase, Program } from "../transfer/program.ts";
 import { referenceBytes } from "../transfer/reference_bytes.ts";
 import { peersOf, type ReplicaGroup, runProgram } from "../transfer/run.ts";
 import { Deadline, WaitEndedError, type WaitOptions } from "../wait.ts";
-import { canonicalBytes, digestOf } from "./digest.ts";
+import { canonicalBytes } from "./canonical_bytes.ts";
+import { fingerprint } from "./fingerprint.ts";
 import type { Storage } from "./storage.ts";
 import { type Lengths, lengthsOf, SampleTable, type StoredSample } from "./stored_sample.ts";
 import { digestsOfSent, mismatches } from "./verification.ts";
@@ -158,11 +159,11 @@ export async function transfer(
   const verify = options.verify === true;
   refuseToStart(deadline);
 
-  const { digesting, reserved, refusals } = prepare(context, meta, plan, verify);
+  const { digest, reserved, refusals } = prepare(context, meta, plan, verify);
   const progress: Progress = { phase: -1, outcome: "unchanged", peers: null, transferId: "", stage: "agreement" };
   try {
     const cuts = reserved === null ? [] : cutsOf(reserved.program, reserved.outgoing);
-    const verdict: Verdict = { digest: await digesting, sequence: context.sequence, refusals, cuts };
+    const verdict: Verdict = { digest, sequence: context.sequence, refusals, cuts };
     const { transferId, cutsByRank } = await agree(context, progress, verdict, deadline);
     progress.transferId = transferId;
     const { program, catalogue, incoming } = reserved!;
@@ -218,30 +219,29 @@ function prepare(
   meta: SequenceSample,
   plan: readonly RedistribStep[],
   verify: boolean,
-): { digesting: Promise<string>; reserved: Reserved | null; refusals: Omit<Refusal, "rank">[] } {
+): { digest: string; reserved: Reserved | null; refusals: Omit<Refusal, "rank">[] } {
   const { communicator } = context;
   const { rank, worldSize } = communicator;
   const replicaGroups = context.replicaGroups.map(({ members }) => members);
-  let digesting = Promise.resolve("");
+  let digest = "";
   try {
     if (!(meta instanceof SequenceSample)) throw new SeqferryError("meta is not a SequenceSample");
     const catalogue = new Catalogue(meta);
     const positions = resolvePlan(plan, { worldSize, meta, positions: catalogue.idIndices });
-    // Other threads digest while this one goes on.
-    digesting = digestOf(canonicalBytes({ meta, catalogue, plan, positions, replicaGroups, verify }));
+    digest = fingerprint(canonicalBytes({ meta, catalogue, plan, positions, replicaGroups, verify }));
     const program = lowerResolved(plan, positions, catalogue, rank, { worldSize, replicaGroups });
     const places = new Places(catalogue.size);
     const refusals = findRequired(context.storage, catalogue, program, places);
-    if (refusals.length > 0) return { digesting, reserved: null, refusals };
+    if (refusals.length > 0) return { digest, reserved: null, refusals };
     if (verify) context.device.copier.reserve();
-    return { digesting, reserved: reserve(context, meta, catalogue, program, places), refusals: [] };
+    return { digest, reserved: reserve(context, meta, catalogue, program, places), refusals: [] };
   } catch (error) {
     const reason = isOutOfMemory(error)
       ? `there is not enough device memory: ${error.message}`
       : error instanceof Error
       ? error.message
       : String(error);
-    return { digesting, reserved: null, refusals: [{ reason }] };
+    return { digest, reserved: null, refusals: [{ reason }] };
   }
 }
 

@@ -1,5 +1,5 @@
 /**
- * Digests by which ranks see that they mean the same, and that bytes are the same.
+ * The terms of a transfer as bytes, so that ranks can see whether theirs are the same.
  *
  * @module
  */
@@ -29,7 +29,9 @@ export interface Terms {
  * The terms as bytes: two ranks have the same bytes just when they have the same terms. The ids stand there once, and then their positions; lengths are numbers,
  * not text.
  */
-export function canonicalBytes({ meta, catalogue, plan, positions, replicaGroups, verify }: Terms): Uint8Array {
+export function canonicalBytes(
+  { meta, catalogue, plan, positions, replicaGroups, verify }: Terms,
+): Uint8Array<ArrayBuffer> {
   const steps = plan.map(({ commType, root, srcs, dsts, keys }, i) => [
     commType,
     root,
@@ -70,7 +72,7 @@ function bytesOf(numbers: Int32Array | Float64Array): Uint8Array {
   return new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength);
 }
 
-function joined(parts: readonly Uint8Array[]): Uint8Array {
+function joined(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
   const whole = new Uint8Array(parts.reduce((total, { byteLength }) => total + byteLength, 0));
   let offset = 0;
   for (const part of parts) {
@@ -78,10 +80,4 @@ function joined(parts: readonly Uint8Array[]): Uint8Array {
     offset += part.byteLength;
   }
   return whole;
-}
-
-/** The SHA-256 digest of a text or of bytes, in hexadecimal. */
-export async function digestOf(content: string | Uint8Array): Promise<string> {
-  const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content as Uint8Array<ArrayBuffer>;
-  return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
 }
