@@ -18,8 +18,8 @@ export interface SourceQueue {
   readonly src: number;
   /** The field that travels. */
   readonly key: string;
-  /** At least one, all with different destinations. */
-  readonly transfers: Transfer[];
+  /** All with different destinations. */
+  readonly transfers: readonly Transfer[];
 }
 
 /** A transfer that has its place in the order. */
@@ -36,8 +36,11 @@ export interface ScheduledTransfer {
  * Orders the transfers as the reference does: round after round, each source in turn gives its first transfer whose destinations are all
  * still free in this round.
  *
- * @param queues In the order in which they take their turns. They are emptied.
- * @param dstSets All sets of destinations, each different.
+ * Late in a round most ranks have received, and most queues have nothing that fits. When asking them has cost as much as asking every set of
+ * destinations would, the sets are asked, and the rest of the round goes to the queues that have one of those that are free.
+ *
+ * @param queues In the order in which they take their turns.
+ * @param dstSets All sets of destinations, each different and none empty.
  * @param worldSize The number of ranks.
  */
 export function scheduleTransfers(
@@ -45,93 +48,313 @@ export function scheduleTransfers(
   dstSets: readonly (readonly number[])[],
   worldSize: number,
 ): ScheduledTransfer[] {
+  const filing = fileSets(dstSets, worldSize);
+  const waiting = new WaitingTransfers(queues, filing);
+  const destinations = new Destinations(filing, waiting);
   const scheduled: ScheduledTransfer[] = [];
   // The round in which a rank last sent; rounds count from 1. How many transfers are still to come from it; how many ranks have any.
   const sentIn = new Int32Array(worldSize);
   const toSend = new Int32Array(worldSize);
   for (const { src, transfers } of queues) toSend[src]! += transfers.length;
   let senders = toSend.reduce((n, transfers) => transfers > 0 ? n + 1 : n, 0);
-  const rounds = new DestinationRounds(queues, dstSets, worldSize);
 
-  let waiting = queues;
-  for (let round = 1; waiting.length > 0; round++) {
-    rounds.begin(round);
+  let turns: readonly number[] = queues.map((_, q) => q).filter((q) => !waiting.isEmpty(q));
+  for (let round = 1; turns.length > 0; round++) {
+    destinations.begin(round);
     // Ranks that could still send in this round.
     let freeSenders = senders;
     let emptied = false;
-    for (const queue of waiting) {
-      const { src, transfers } = queue;
-      if (sentIn[src] === round) continue;
-      const place = rounds.firstFree(transfers);
-      if (place < 0) continue;
-      const transfer = transfers[place]!;
-      transfers.splice(place, 1);
-      emptied ||= transfers.length === 0;
-      scheduled.push({ src, key: queue.key, transfer });
+    /** Sends a transfer; false when nothing more can be sent in this round. */
+    const send = (q: number, place: number): boolean => {
+      const { src, key, transfers } = queues[q]!;
+      const transfer = transfers[waiting.take(q, place)]!;
+      emptied ||= waiting.isEmpty(q);
+      scheduled.push({ src, key, transfer });
       sentIn[src] = round;
       if (--toSend[src]! === 0) senders--;
-      rounds.take(transfer.dstSet);
-      if (--freeSenders === 0 || rounds.full) break;
+      destinations.take(filing.numberOf[transfer.dstSet]!);
+      return --freeSenders > 0 && destinations.freeSets > 0;
+    };
+    let fruitless = 0;
+    let able: Int32Array | undefined;
+    for (let turn = 0; turn < turns.length; turn++) {
+      const q = turns[turn]!;
+      if (sentIn[queues[q]!.src] === round) continue;
+      const place = waiting.firstPlace(q, destinations);
+      if (place >= 0) {
+        if (!send(q, place)) break;
+        continue;
+      }
+      fruitless += waiting.count(q);
+      if (fruitless < PATIENCE * destinations.freeSets + worldSize) continue;
+      fruitless = 0;
+      able = destinations.transfersAble(q, turns.length - turn);
+      if (able !== undefined) break;
     }
-    if (emptied) waiting = waiting.filter(({ transfers }) => transfers.length > 0);
+    for (const t of able ?? []) {
+      const q = waiting.queueOf[t]!;
+      if (sentIn[queues[q]!.src] === round || !destinations.isFree(waiting.setOf[t]!)) continue;
+      if (!send(q, waiting.placeOf(q, t))) break;
+    }
+    if (emptied) turns = turns.filter((q) => !waiting.isEmpty(q));
   }
   return scheduled;
 }
 
-/** Which sets of destinations are still free in the present round. */
-class DestinationRounds {
-  readonly #dstSets: readonly (readonly number[])[];
-  /** By rank, the sets that it is in. */
-  readonly #setsOf: number[][];
-  /** By set, the transfers that are still to come, and the last round in which one of its ranks received. */
-  readonly #toCome: Int32Array;
-  readonly #takenIn: Int32Array;
-  #round = 0;
-  /** Sets for which there are transfers to come; those of them that are free in this round. */
-  #live = 0;
-  #free = 0;
+/** How much asking the queues in vain may cost before the sets are asked, in relation to what that costs. */
+const PATIENCE = 0.5;
 
-  constructor(queues: readonly SourceQueue[], dstSets: readonly (readonly number[])[], worldSize: number) {
-    this.#dstSets = dstSets;
-    this.#setsOf = Array.from({ length: worldSize }, () => []);
-    for (const [set, ranks] of dstSets.entries()) for (const rank of ranks) this.#setsOf[rank]!.push(set);
-    this.#toCome = new Int32Array(dstSets.length);
-    this.#takenIn = new Int32Array(dstSets.length);
-    for (const { transfers } of queues) for (const { dstSet } of transfers) this.#toCome[dstSet]!++;
-    for (const transfers of this.#toCome) if (transfers > 0) this.#live++;
+/** How many transfers that may be sent it pays to look at for each queue that need not be asked then. */
+const FEW = 4;
+
+/** How many ranks are looked at together. */
+const AT_ONCE = 8;
+
+/**
+ * The sets of destinations, each filed under that of its ranks that is in the most sets: once that rank has received, all sets filed under it are known to be
+ * taken. They get new numbers, so that those filed under one rank follow each other.
+ */
+interface Filing {
+  /** By the set's index as it was given, its number. */
+  readonly numberOf: Int32Array;
+  /** By rank, where the numbers of the sets filed under it begin; one more, where the last end. */
+  readonly firstSet: Int32Array;
+  /** By number, where a set's ranks begin in `ranks`; one more, where the last end. */
+  readonly firstRank: Int32Array;
+  /** The ranks of all sets; of each the one it is filed under first. */
+  readonly ranks: Int32Array;
+}
+
+function fileSets(dstSets: readonly (readonly number[])[], worldSize: number): Filing {
+  const wantedBy = new Int32Array(worldSize);
+  for (const ranks of dstSets) for (const rank of ranks) wantedBy[rank]!++;
+  const under = Int32Array.from(dstSets, (ranks) => ranks.reduce((a, b) => wantedBy[b]! > wantedBy[a]! ? b : a));
+  const filed = new Int32Array(worldSize);
+  for (const rank of under) filed[rank]!++;
+  const firstSet = startsOf(filed);
+  const next = firstSet.slice();
+  const numberOf = under.map((rank) => next[rank]!++);
+  const sizes = new Int32Array(dstSets.length);
+  for (const [i, ranks] of dstSets.entries()) sizes[numberOf[i]!] = ranks.length;
+  const firstRank = startsOf(sizes);
+  const ranks = new Int32Array(firstRank.at(-1)!);
+  for (const [i, set] of dstSets.entries()) {
+    let at = firstRank[numberOf[i]!]!;
+    ranks[at++] = under[i]!;
+    for (const rank of set) if (rank !== under[i]) ranks[at++] = rank;
+  }
+  return { numberOf, firstSet, firstRank, ranks };
+}
+
+/** What is still to be sent: for each queue a stretch of transfers' numbers, which count through all queues. */
+class WaitingTransfers {
+  /** By transfer, its set of destinations and its queue. */
+  readonly setOf: Int32Array;
+  readonly queueOf: Int32Array;
+  readonly #sent: Uint8Array;
+  readonly #order: Int32Array;
+  /** By queue, the number of its first transfer; where what waits begins and ends in the order. */
+  readonly #first: Int32Array;
+  readonly #begin: Int32Array;
+  readonly #end: Int32Array;
+
+  constructor(queues: readonly SourceQueue[], { numberOf }: Filing) {
+    let total = 0;
+    for (const { transfers } of queues) total += transfers.length;
+    this.setOf = new Int32Array(total);
+    this.queueOf = new Int32Array(total);
+    this.#sent = new Uint8Array(total);
+    this.#order = new Int32Array(total);
+    this.#first = new Int32Array(queues.length);
+    this.#end = new Int32Array(queues.length);
+    let t = 0;
+    for (const [q, { transfers }] of queues.entries()) {
+      this.#first[q] = t;
+      for (const { dstSet } of transfers) {
+        this.setOf[t] = numberOf[dstSet]!;
+        this.queueOf[t] = q;
+        this.#order[t] = t;
+        t++;
+      }
+      this.#end[q] = t;
+    }
+    this.#begin = this.#first.slice();
+  }
+
+  /** How many transfers wait in queue `q`. */
+  count(q: number): number {
+    return this.#end[q]! - this.#begin[q]!;
+  }
+
+  /** Whether none does. */
+  isEmpty(q: number): boolean {
+    return this.#end[q] === this.#begin[q];
+  }
+
+  /** Whether transfer `t` does not wait any more. */
+  isSent(t: number): boolean {
+    return this.#sent[t] === 1;
+  }
+
+  /** The place of the first transfer of queue `q` whose destinations are all free, or -1. */
+  firstPlace(q: number, destinations: Destinations): number {
+    const end = this.#end[q]!;
+    for (let place = this.#begin[q]!; place < end; place++) {
+      if (destinations.isFree(this.setOf[this.#order[place]!]!)) return place;
+    }
+    return -1;
+  }
+
+  /** The place of transfer `t`, which waits in queue `q`. */
+  placeOf(q: number, t: number): number {
+    let low = this.#begin[q]!;
+    for (let high = this.#end[q]!; low < high;) {
+      const middle = (low + high) >>> 1;
+      if (this.#order[middle]! < t) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  /** Takes the transfer at `place` out. Returns its position in the queue as it was at first. */
+  take(q: number, place: number): number {
+    const order = this.#order;
+    const t = order[place]!;
+    // Those before it move up; they were looked at to find it, so that this costs no more than that did.
+    const begin = this.#begin[q]!;
+    for (let i = place; i > begin; i--) order[i] = order[i - 1]!;
+    this.#begin[q] = begin + 1;
+    this.#sent[t] = 1;
+    return t - this.#first[q]!;
+  }
+}
+
+/** Which sets of destinations are still free in the present round. Sets go by their number in the filing. */
+class Destinations {
+  /** How many sets there may be that are free and wait: those filed under ranks that are free. */
+  freeSets = 0;
+  readonly #waiting: WaitingTransfers;
+  readonly #ranks: Int32Array;
+  readonly #firstRank: Int32Array;
+  /** By set, its transfers: those up to `#transferEnd`. Some may have been sent. */
+  readonly #transfers: Int32Array;
+  readonly #firstTransfer: Int32Array;
+  readonly #transferEnd: Int32Array;
+  /** By set, the transfers that are still to come. */
+  readonly #toCome: Int32Array;
+  /** By rank, the sets filed under it, some of which may have nothing to come; how many have. */
+  readonly #filed: number[][];
+  readonly #filedWaiting: Int32Array;
+  #setsWaiting = 0;
+  #round = 0;
+  /** By rank, whether it has received in this round. */
+  readonly #received: Uint8Array;
+  /** By set, the last round in which it was found to be taken. */
+  readonly #takenIn: Int32Array;
+
+  constructor({ firstSet, firstRank, ranks }: Filing, waiting: WaitingTransfers) {
+    this.#waiting = waiting;
+    this.#ranks = ranks;
+    this.#firstRank = firstRank;
+    const sets = firstRank.length - 1;
+    const worldSize = firstSet.length - 1;
+    const { setOf } = waiting;
+    this.#toCome = new Int32Array(sets);
+    for (const set of setOf) this.#toCome[set]!++;
+    this.#firstTransfer = startsOf(this.#toCome);
+    this.#transferEnd = this.#firstTransfer.slice(0, sets);
+    this.#transfers = new Int32Array(setOf.length);
+    for (let t = 0; t < setOf.length; t++) this.#transfers[this.#transferEnd[setOf[t]!]!++] = t;
+    this.#filed = Array.from({ length: worldSize }, (_, rank) => {
+      const filed: number[] = [];
+      for (let set = firstSet[rank]!; set < firstSet[rank + 1]!; set++) if (this.#toCome[set]! > 0) filed.push(set);
+      return filed;
+    });
+    this.#filedWaiting = Int32Array.from(this.#filed, (sets) => sets.length);
+    for (const sets of this.#filedWaiting) this.#setsWaiting += sets;
+    this.#received = new Uint8Array(worldSize);
+    this.#takenIn = new Int32Array(sets);
   }
 
   begin(round: number): void {
     this.#round = round;
-    this.#free = this.#live;
+    this.#received.fill(0);
+    this.freeSets = this.#setsWaiting;
   }
 
-  /** Nothing more can be received in this round. */
-  get full(): boolean {
-    return this.#free === 0;
+  /** Whether none of the set's ranks has received in this round. */
+  isFree(set: number): boolean {
+    if (this.#takenIn[set] === this.#round) return false;
+    if (this.#areFree(this.#firstRank[set]!, this.#firstRank[set + 1]!)) return true;
+    this.#takenIn[set] = this.#round;
+    return false;
   }
 
-  /** The place of the first transfer whose destinations are all free, or -1. */
-  firstFree(transfers: readonly Transfer[]): number {
-    const takenIn = this.#takenIn;
-    const round = this.#round;
-    for (let i = 0; i < transfers.length; i++) if (takenIn[transfers[i]!.dstSet] !== round) return i;
-    return -1;
-  }
-
-  /** Notes that the ranks of `dstSet` receive in this round, which takes every set that shares a rank with it. */
-  take(dstSet: number): void {
-    const takenIn = this.#takenIn;
-    const toCome = this.#toCome;
-    const round = this.#round;
-    for (const rank of this.#dstSets[dstSet]!) {
-      for (const set of this.#setsOf[rank]!) {
-        if (takenIn[set] === round) continue;
-        takenIn[set] = round;
-        if (toCome[set]! > 0) this.#free--;
-      }
-      if (this.#free === 0) break;
+  /** Whether these ranks have not received. Looks at several before it decides, for there is no foreseeing which has. */
+  #areFree(begin: number, end: number): boolean {
+    const received = this.#received;
+    const ranks = this.#ranks;
+    for (let i = begin; i < end;) {
+      let any = 0;
+      for (const stop = Math.min(i + AT_ONCE, end); i < stop; i++) any |= received[ranks[i]!]!;
+      if (any !== 0) return false;
     }
-    if (--toCome[dstSet]! === 0) this.#live--;
+    return true;
   }
+
+  /** Notes that the ranks of `set` receive in this round. */
+  take(set: number): void {
+    const first = this.#firstRank[set]!;
+    const end = this.#firstRank[set + 1]!;
+    for (let i = first; i < end; i++) {
+      const rank = this.#ranks[i]!;
+      this.#received[rank] = 1;
+      this.freeSets -= this.#filedWaiting[rank]!;
+    }
+    if (--this.#toCome[set]! > 0) return;
+    this.#filedWaiting[this.#ranks[first]!]!--;
+    this.#setsWaiting--;
+  }
+
+  /**
+   * The transfers of queues after queue `q` to sets that are free, ascending; undefined when there are more than a few for each of the `queues` that are
+   * still to be asked.
+   */
+  transfersAble(q: number, queues: number): Int32Array | undefined {
+    const free: number[] = [];
+    let transfers = 0;
+    for (const [rank, sets] of this.#filed.entries()) {
+      if (this.#received[rank] === 1) continue;
+      let kept = 0;
+      for (const set of sets) {
+        if (this.#toCome[set] === 0) continue;
+        sets[kept++] = set;
+        if (!this.#areFree(this.#firstRank[set]! + 1, this.#firstRank[set + 1]!)) continue;
+        free.push(set);
+        transfers += this.#toCome[set]!;
+      }
+      sets.length = kept;
+      if (transfers > FEW * queues) return undefined;
+    }
+    const able = new Int32Array(transfers);
+    let count = 0;
+    for (const set of free) {
+      let end = this.#firstTransfer[set]!;
+      for (let i = end; i < this.#transferEnd[set]!; i++) {
+        const t = this.#transfers[i]!;
+        if (this.#waiting.isSent(t)) continue;
+        this.#transfers[end++] = t;
+        if (this.#waiting.queueOf[t]! > q) able[count++] = t;
+      }
+      this.#transferEnd[set] = end;
+    }
+    return able.subarray(0, count).sort();
+  }
+}
+
+/** Where each of stretches of these lengths begins when they lie one after another, and where the last one ends. */
+function startsOf(lengths: Int32Array): Int32Array {
+  const starts = new Int32Array(lengths.length + 1);
+  for (let i = 0; i < lengths.length; i++) starts[i + 1] = starts[i]! + lengths[i]!;
+  return starts;
 }
