@@ -93,6 +93,8 @@ export function planBcast(
   }));
 }
 
+const ALL_HAVE_IT: Choice = { dstCount: 0, nearest: [], transfersFrom: [], dstSet: -1 };
+
 class SourceChooser {
   /** All sets of ranks that receive together, by number. */
   readonly dstSets: (readonly number[])[] = [];
@@ -120,6 +122,7 @@ class SourceChooser {
 
   #workOut(wantedBy: readonly number[], holders: readonly number[]): Choice {
     const dsts = wantedBy.filter((rank) => !includesRank(holders, rank));
+    if (dsts.length === 0) return ALL_HAVE_IT;
     const dstSet = this.#dstSet(dsts);
     const nearest = holders.length === 1 ? holders : this.#nearest(holders, dsts);
     const transfersFrom = nearest.map((rank) => {

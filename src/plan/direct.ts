@@ -29,11 +29,11 @@ const PIECE_SHARE = 1 / 16;
 const NEAR = 1.01;
 const NEAR_ENOUGH = 1.1;
 
-/** Passes over all pieces that are tried before more hops are. */
+/** Passes over all pieces that are tried before more hops are. Many small pieces come out even without. */
 const PASSES = [1, 3, 9];
 
-/** Hops of all passes together, of which there may be more only where there are few passes. */
-const MOST_HOPS_PLACED = 1 << 21;
+/** Hops of all passes together, of which there may be more only in a single pass. */
+const MOST_HOPS_PLACED = 1 << 19;
 
 /** A plan, and what it makes travel. */
 export interface DirectPlan {
@@ -60,7 +60,7 @@ export function planDirect(
 ): DirectPlan {
   const { worldSize } = cluster;
   if (classes.length === 0) return { plan: [], traffic: () => new Traffic(worldSize) };
-  const bounds = linkBounds(classes);
+  const bounds = linkBounds(classes, cluster);
   const { pieces, hopCount } = cut(classes, bounds, items.sizes);
   const ways = findWays(pieces, hopCount, cluster, bounds);
   return {
@@ -168,16 +168,21 @@ function findWays(
         node: bounds.outOfNode > 0 ? Math.max(...ways.outOfNode) / bounds.outOfNode : 0,
       };
       const larger = Math.max(excess.rank, excess.node);
-      if (larger < 0.995 * bestExcess) {
+      const better = larger < 0.995 * bestExcess;
+      if (better) {
         best = ways;
         bestExcess = larger;
       }
       if (bestExcess <= NEAR) return best!;
+      if (!better && passes > 1) break;
     }
     if (bestExcess <= NEAR_ENOUGH) return best!;
-    // What is too busy tells where to allow one hop more.
-    const between = limits.betweenNodes + (excess.node > NEAR_ENOUGH || limits.withinNode >= most.withinNode ? 1 : 0);
-    const within = limits.withinNode + (excess.rank > NEAR_ENOUGH || limits.betweenNodes >= most.betweenNodes ? 1 : 0);
+    // What is too busy tells where to allow one hop more. Where a trial costs much, both are allowed at once.
+    const costly = PASSES[1]! * hopCount > MOST_HOPS_PLACED;
+    const between = limits.betweenNodes +
+      (costly || excess.node > NEAR_ENOUGH || limits.withinNode >= most.withinNode ? 1 : 0);
+    const within = limits.withinNode +
+      (costly || excess.rank > NEAR_ENOUGH || limits.betweenNodes >= most.betweenNodes ? 1 : 0);
     const more: HopLimits = {
       betweenNodes: Math.min(between, most.betweenNodes),
       withinNode: Math.min(within, most.withinNode),

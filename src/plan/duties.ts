@@ -4,28 +4,28 @@
  * @module
  */
 
-/** An amount of work, and who can do it. */
-interface Duty {
-  readonly doers: readonly number[];
-  amount: number;
-  /** By position in `doers`, the part that falls to each. */
-  parts: Float64Array;
-}
-
-/** Rounds of evening out. Each brings the loads nearer to the evenest there are; the bound is a bound after any number of them. */
+/** The most rounds of evening out. Each brings the loads nearer to the evenest there are; the bound is a bound after any number of them. */
 const ROUNDS = 24;
+
+/** So near to the evenest loads there are that more rounds do not pay. */
+const EVEN = 1.002;
 
 /** Amounts of work, each to be done by any of some doers, in any parts. */
 export class Duties {
-  readonly #duties = new Map<string, Duty>();
+  readonly #doerCount: number;
+  readonly #doers: (readonly number[])[] = [];
+  readonly #amounts: number[] = [];
+
+  /** Starts without work. Doers are numbers from 0 up to `doerCount`. */
+  constructor(doerCount: number) {
+    this.#doerCount = doerCount;
+  }
 
   /** Adds `amount`, which any of `doers` can do; at least one. */
   add(doers: readonly number[], amount: number): void {
     if (amount === 0) return;
-    const name = doers.join();
-    const duty = this.#duties.get(name);
-    if (duty === undefined) this.#duties.set(name, { doers, amount, parts: new Float64Array(doers.length) });
-    else duty.amount += amount;
+    this.#doers.push(doers);
+    this.#amounts.push(amount);
   }
 
   /**
@@ -33,56 +33,77 @@ export class Duties {
    *
    * For any set S of doers, the duties that only members of S can do fall to S, so that one of its members does at least their amount over |S|. The
    * largest such quotient is the optimum; what is returned is the largest for the sets tried, so that it is never too much. Tried are the sets of
-   * all doers whose load is at least some level, after the work was shared out as evenly as a few rounds of moving it make it.
+   * the doers with the highest loads, of every size, after the work was shared out as evenly as a few rounds of moving it make it.
    */
   leastMost(): number {
-    const duties = [...this.#duties.values()];
-    const loads = evened(duties);
-    // A duty falls to S when its least loaded doer is in S.
-    const duty = duties.map(({ doers, amount }) => ({ level: Math.min(...doers.map((d) => loads.get(d)!)), amount }))
-      .sort((a, b) => b.level - a.level);
-    const levels = [...loads.values()].sort((a, b) => b - a);
-    let bound = 0;
-    let amount = 0;
-    let taken = 0;
-    for (const [i, level] of levels.entries()) {
-      if (levels[i + 1] === level) continue;
-      for (; taken < duty.length && duty[taken]!.level >= level; taken++) amount += duty[taken]!.amount;
-      bound = Math.max(bound, amount / (i + 1));
+    const loads = new Float64Array(this.#doerCount);
+    const firstPart: number[] = [];
+    let partCount = 0;
+    for (const [i, doers] of this.#doers.entries()) {
+      firstPart.push(partCount);
+      partCount += doers.length;
+      for (const doer of doers) loads[doer]! += this.#amounts[i]! / doers.length;
+    }
+    const parts = new Float64Array(partCount);
+    for (const [i, doers] of this.#doers.entries()) {
+      parts.fill(this.#amounts[i]! / doers.length, firstPart[i]!, firstPart[i]! + doers.length);
+    }
+    let bound = this.#quotient(loads);
+    for (let round = 1; round <= ROUNDS; round++) {
+      if (Math.max(0, ...loads) <= EVEN * bound) break;
+      for (const [i, doers] of this.#doers.entries()) {
+        if (doers.length > 1) pour(this.#amounts[i]!, doers, parts, firstPart[i]!, loads);
+      }
+      bound = Math.max(bound, this.#quotient(loads));
     }
     return bound;
   }
-}
 
-function evened(duties: readonly Duty[]): Map<number, number> {
-  const loads = new Map<number, number>();
-  for (const { doers, amount, parts } of duties) {
-    parts.fill(amount / doers.length);
-    for (const doer of doers) loads.set(doer, (loads.get(doer) ?? 0) + amount / doers.length);
-  }
-  const shared = duties.filter(({ doers }) => doers.length > 1);
-  for (let round = 0; round < ROUNDS; round++) {
-    for (const { doers, amount, parts } of shared) {
-      // Take the duty away, and pour it over its doers up to a common level.
-      const others = doers.map((doer, i) => loads.get(doer)! - parts[i]!);
-      const level = waterLevel(others, amount);
-      for (const [i, doer] of doers.entries()) {
-        parts[i] = Math.max(0, level - others[i]!);
-        loads.set(doer, others[i]! + parts[i]!);
-      }
+  /** The largest quotient for the sets of the doers with the highest loads. */
+  #quotient(loads: Float64Array): number {
+    const order = Array.from(loads, (_, doer) => doer).sort((a, b) => loads[b]! - loads[a]! || a - b);
+    const placeOf = new Int32Array(order.length);
+    for (const [place, doer] of order.entries()) placeOf[doer] = place;
+    // A duty falls to the sets that hold its least loaded doer, and so all its doers.
+    const falling = new Float64Array(order.length);
+    for (const [i, doers] of this.#doers.entries()) {
+      let last = 0;
+      for (const doer of doers) last = Math.max(last, placeOf[doer]!);
+      falling[last]! += this.#amounts[i]!;
     }
+    let most = 0;
+    let amount = 0;
+    for (const [place, more] of falling.entries()) most = Math.max(most, (amount += more) / (place + 1));
+    return most;
   }
-  return loads;
 }
 
-/** How high `amount` stands when it is poured over columns of these heights. */
-function waterLevel(heights: readonly number[], amount: number): number {
-  const ascending = [...heights].sort((a, b) => a - b);
-  let sum = amount;
-  for (const [i, height] of ascending.entries()) {
-    sum += height;
-    const level = sum / (i + 1);
-    if (i + 1 === ascending.length || level <= ascending[i + 1]!) return level;
+/** Takes a duty away from its doers, and pours it over them up to a common level. */
+function pour(amount: number, doers: readonly number[], parts: Float64Array, first: number, loads: Float64Array): void {
+  for (let i = 0; i < doers.length; i++) loads[doers[i]!]! -= parts[first + i]!;
+  const level = waterLevel(doers, loads, amount);
+  for (let i = 0; i < doers.length; i++) {
+    const part = Math.max(0, level - loads[doers[i]!]!);
+    parts[first + i] = part;
+    loads[doers[i]!]! += part;
   }
-  return 0;
+}
+
+/** How high `amount` stands when it is poured over columns of the heights of these doers' loads. */
+function waterLevel(doers: readonly number[], loads: Float64Array, amount: number): number {
+  // Over all columns first; without those that stick out of that level, and so on: each step lowers the level, but never below the true one.
+  let level = Infinity;
+  while (true) {
+    let sum = amount;
+    let under = 0;
+    for (let i = 0; i < doers.length; i++) {
+      const height = loads[doers[i]!]!;
+      if (height >= level) continue;
+      sum += height;
+      under++;
+    }
+    const next = sum / under;
+    if (!(next < level)) return level;
+    level = next;
+  }
 }

@@ -37,41 +37,38 @@ export interface LinkBounds {
  * to its bound may mean that a rank cannot be kept to its own.
  *
  * @param classes What is lacking.
+ * @param cluster Ranks in the world and on a node.
  */
-export function linkBounds(classes: readonly LackClass[]): LinkBounds {
-  const intoRank = new Map<number, number>();
-  const intoNode = new Map<number, number>();
-  const count = (tally: Map<number, number>, index: number, bytes: number) =>
-    tally.set(index, (tally.get(index) ?? 0) + bytes);
-  const ranks = new Duties();
-  const nodes = new Duties();
+export function linkBounds(
+  classes: readonly LackClass[],
+  { worldSize, gpusPerNode }: { worldSize: number; gpusPerNode: number },
+): LinkBounds {
+  const intoRank = new Float64Array(worldSize);
+  const intoNode = new Float64Array(Math.ceil(worldSize / gpusPerNode));
+  const ranks = new Duties(worldSize);
+  const nodes = new Duties(Math.ceil(worldSize / gpusPerNode));
   for (const { shape, totalBytes } of classes) {
     const { holders, holderNodes, lacking, innerNodes, outerNodes } = shape;
-    for (const rank of lacking) count(intoRank, rank, totalBytes);
+    for (const rank of lacking) intoRank[rank]! += totalBytes;
     for (const { holders, lacking } of innerNodes) {
       ranks.add(holders, totalBytes);
-      if (lacking.length > 1) ranks.add(union(holders, lacking), totalBytes * (lacking.length - 1));
+      if (lacking.length > 1) ranks.add([...holders, ...lacking], totalBytes * (lacking.length - 1));
     }
     for (const { node, lacking } of outerNodes) {
-      count(intoNode, node, totalBytes);
+      intoNode[node]! += totalBytes;
       ranks.add(lacking, totalBytes * (lacking.length - 1));
     }
     if (outerNodes.length === 0) continue;
     ranks.add(holders, totalBytes);
     nodes.add(holderNodes, totalBytes);
     if (outerNodes.length === 1) continue;
-    ranks.add(union(holders, outerNodes.flatMap(({ lacking }) => lacking)), totalBytes * (outerNodes.length - 1));
-    nodes.add(union(holderNodes, outerNodes.map(({ node }) => node)), totalBytes * (outerNodes.length - 1));
+    ranks.add([...holders, ...outerNodes.flatMap(({ lacking }) => lacking)], totalBytes * (outerNodes.length - 1));
+    nodes.add([...holderNodes, ...outerNodes.map(({ node }) => node)], totalBytes * (outerNodes.length - 1));
   }
   return {
-    intoRank: Math.max(0, ...intoRank.values()),
+    intoRank: Math.max(0, ...intoRank),
     outOfRank: ranks.leastMost(),
-    intoNode: Math.max(0, ...intoNode.values()),
+    intoNode: Math.max(0, ...intoNode),
     outOfNode: nodes.leastMost(),
   };
-}
-
-/** Both, ascending. They have nothing in common. */
-function union(a: readonly number[], b: readonly number[]): number[] {
-  return [...a, ...b].sort((a, b) => a - b);
 }

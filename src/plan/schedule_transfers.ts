@@ -19,7 +19,7 @@ export interface SourceQueue {
   /** The field that travels. */
   readonly key: string;
   /** All with different destinations. */
-  readonly transfers: readonly Transfer[];
+  readonly transfers: Transfer[];
 }
 
 /** A transfer that has its place in the order. */
