@@ -10,12 +10,22 @@ import { secondsOf } from "./simulate.ts";
 import type { RedistribStep } from "./step.ts";
 import type { Traffic } from "./traffic.ts";
 
+/** A plan of which it is known what it comes to. */
+export interface Draft {
+  /** What it makes travel. */
+  readonly traffic: () => Traffic;
+  /** How many steps it has. */
+  readonly steps: () => number;
+  /** Writes it down. */
+  readonly plan: () => RedistribStep[];
+}
+
 /** A way to derive a plan. */
 export interface Candidate {
   /** Seconds that the plan takes at least, where that is known beforehand. */
   readonly atLeast?: () => number;
-  /** Derives it; works its traffic out when asked. */
-  readonly derive: () => { readonly plan: RedistribStep[]; readonly traffic: () => Traffic };
+  /** Derives it. */
+  readonly draft: () => Draft;
 }
 
 /**
@@ -32,21 +42,21 @@ export function planCheapest(
   gpusPerNode: number,
   costs: CostModel,
 ): RedistribStep[] {
-  let best: { plan: RedistribStep[]; seconds: number } | undefined;
+  let best: { draft: Draft; seconds: number } | undefined;
   let refusal: PlanError | undefined;
-  for (const { derive, atLeast } of candidates) {
+  for (const { draft: derive, atLeast } of candidates) {
     if (best !== undefined && atLeast !== undefined && atLeast() > best.seconds) continue;
     try {
-      const { plan, traffic } = derive();
-      const seconds = secondsOf(traffic(), gpusPerNode, costs);
+      const draft = derive();
+      const seconds = secondsOf(draft.traffic(), gpusPerNode, costs);
       if (
-        best === undefined || seconds < best.seconds || (seconds === best.seconds && plan.length < best.plan.length)
-      ) best = { plan, seconds };
+        best === undefined || seconds < best.seconds || (seconds === best.seconds && draft.steps() < best.draft.steps())
+      ) best = { draft, seconds };
     } catch (error) {
       if (!(error instanceof PlanError)) throw error;
       refusal ??= error;
     }
   }
   if (best === undefined) throw refusal!;
-  return best.plan;
+  return best.draft.plan();
 }

@@ -11,6 +11,9 @@ import type { Demand } from "./demand.ts";
 import { scheduleTransfers, type SourceQueue, type Transfer } from "./schedule_transfers.ts";
 import type { RedistribStep } from "./step.ts";
 import { type GlobalStorageTracker, includesRank } from "./storage_tracker.ts";
+import { passOn } from "./item_ways.ts";
+import { inShares } from "./movements.ts";
+import { type Items, Traffic } from "./traffic.ts";
 
 /** Ranks that receive together. */
 interface DstSet {
@@ -32,8 +35,16 @@ interface Choice {
   readonly dstSet: number;
 }
 
+/** The transfers of a plan, not yet in order. */
+export interface BcastTransfers {
+  /** By source and key, in the order in which they first came up. */
+  readonly queues: readonly SourceQueue[];
+  /** The sets of destinations that transfers name by index. */
+  readonly dstSets: readonly (readonly number[])[];
+}
+
 /**
- * Derives the plan. The source of an (id, key) is the holder with the most destinations on its own node; of equals, the one that sends the
+ * Finds the transfers. The source of an (id, key) is the holder with the most destinations on its own node; of equals, the one that sends the
  * least so far (an id to one rank counts one); of equals, the lowest. One step carries the ids of one key that go from the same source to the
  * same destinations. A key given twice counts once.
  *
@@ -43,12 +54,12 @@ interface Choice {
  * @param gpusPerNode Ranks on one node.
  * @throws {PlanError} that names the id and the key that no rank holds.
  */
-export function planBcast(
+export function bcastTransfers(
   demand: Demand,
   keys: readonly string[],
   tracker: GlobalStorageTracker,
   gpusPerNode: number,
-): RedistribStep[] {
+): BcastTransfers {
   const chooser = new SourceChooser(demand, gpusPerNode);
   const distinctKeys = [...new Set(keys)];
   const load = new Float64Array(tracker.worldSize);
@@ -82,8 +93,12 @@ export function planBcast(
       transfer.ids.push(id);
     }
   }
-  const { dstSets } = chooser;
-  return scheduleTransfers([...queues.values()], dstSets, tracker.worldSize).map(({ src, key, transfer }) => ({
+  return { queues: [...queues.values()], dstSets: chooser.dstSets };
+}
+
+/** Puts transfers in order: one step each. */
+export function planBcast({ queues, dstSets }: BcastTransfers, worldSize: number): RedistribStep[] {
+  return scheduleTransfers(queues, dstSets, worldSize).map(({ src, key, transfer }) => ({
     commType: "bcast",
     root: src,
     srcs: [src],
@@ -91,6 +106,32 @@ export function planBcast(
     ids: transfer.ids,
     keys: [key],
   }));
+}
+
+/** The traffic that {@linkcode trafficOf} finds for the plan, which does not depend on the order of its steps: every item travels in one of them. */
+export function bcastTraffic(
+  { queues, dstSets }: BcastTransfers,
+  { ids, keys, sizes }: Items,
+  worldSize: number,
+): Traffic {
+  const traffic = new Traffic(worldSize);
+  const placeOfId = new Map(ids.map((id, i) => [id, i]));
+  for (const { src, key, transfers } of queues) {
+    const ofKey = sizes.byKey[keys.indexOf(key)]!;
+    for (const { dstSet, ids } of transfers) {
+      const dsts = dstSets[dstSet]!;
+      inShares(src, dsts, Int32Array.from(ids, (id) => placeOfId.get(id)!), (share, ids) => {
+        let bytes = 0;
+        let items = 0;
+        for (const id of ids) {
+          bytes += ofKey[id]!;
+          if (ofKey[id]! > 0) items++;
+        }
+        passOn(dsts, dsts.length, share, 0, (phase, from, to) => traffic.add(phase, from, to, bytes, items));
+      });
+    }
+  }
+  return traffic;
 }
 
 const ALL_HAVE_IT: Choice = { dstCount: 0, nearest: [], transfersFrom: [], dstSet: -1 };

@@ -14,13 +14,14 @@
  * @module
  */
 
+import type { Draft } from "./auto.ts";
 import { exchangeSteps } from "./exchange_steps.ts";
 import type { ItemSizes } from "./item_sizes.ts";
-import type { LackClass } from "./lack.ts";
+import type { LackClass, SendLimits } from "./lack.ts";
 import { type LinkBounds, linkBounds } from "./link_bounds.ts";
 import { type HopLimits, type Piece, type Spread, spread } from "./spread.ts";
 import type { ExchangeStep } from "./step.ts";
-import { type Items, Traffic } from "./traffic.ts";
+import { type Items, Traffic, trafficOf } from "./traffic.ts";
 
 /** A piece's share of what the busiest link has to carry anyway. */
 const PIECE_SHARE = 1 / 16;
@@ -35,40 +36,33 @@ const PASSES = [1, 3, 9];
 /** Hops of all passes together, of which there may be more only in a single pass. */
 const MOST_HOPS_PLACED = 1 << 19;
 
-/** A plan, and what it makes travel. */
-export interface DirectPlan {
-  /** Exchanges, each entry with one destination. */
-  readonly plan: ExchangeStep[];
-  /** The same as {@linkcode trafficOf} finds, at less expense. */
-  readonly traffic: () => Traffic;
-}
-
 /**
- * Derives the plan.
+ * Derives the plan: exchanges, each entry with one destination.
  *
  * @param classes What is lacking.
  * @param items The ids and keys that its positions stand for.
  * @param cluster Ranks in the world and on a node.
- * @param maxPeakBytes The most bytes that a rank may have under way in one step, coming and going together.
- * @throws {PlanError} that names the id and the key that is larger than `maxPeakBytes` and the rank that is to receive it.
+ * @param limits What ranks can send, as `classes` were found with them.
  */
 export function planDirect(
   classes: readonly LackClass[],
   items: Items,
   cluster: { worldSize: number; gpusPerNode: number },
-  maxPeakBytes: number | undefined,
-): DirectPlan {
+  limits?: SendLimits,
+): Draft {
   const { worldSize } = cluster;
-  if (classes.length === 0) return { plan: [], traffic: () => new Traffic(worldSize) };
+  if (classes.length === 0) return { plan: () => [], steps: () => 0, traffic: () => new Traffic(worldSize) };
   const bounds = linkBounds(classes, cluster);
   const { pieces, hopCount } = cut(classes, bounds, items.sizes);
-  const ways = findWays(pieces, hopCount, cluster, bounds);
-  return {
-    plan: exchangeSteps(pieces, ways, items, worldSize, maxPeakBytes),
-    traffic: () => hopTraffic(pieces, ways, items.sizes, worldSize),
-  };
+  const ways = findWays(pieces, hopCount, cluster, bounds, limits?.relays);
+  let steps: ExchangeStep[] | undefined;
+  const plan = () => steps ??= exchangeSteps(pieces, ways, items, worldSize, limits?.room);
+  const traffic = () =>
+    limits === undefined ? hopTraffic(pieces, ways, items.sizes, worldSize) : trafficOf(plan(), items, worldSize);
+  return { plan, steps: () => plan().length, traffic };
 }
 
+/** What {@linkcode trafficOf} finds for the plan, at less expense. */
 function hopTraffic(pieces: readonly Piece[], { hops }: Spread, sizes: ItemSizes, worldSize: number): Traffic {
   const traffic = new Traffic(worldSize);
   for (const { of: { shape, keys, ids }, from, to, bytes, firstHop } of pieces) {
@@ -153,6 +147,7 @@ function findWays(
   hopCount: number,
   cluster: { worldSize: number; gpusPerNode: number },
   bounds: LinkBounds,
+  relays: Uint8Array | undefined,
 ): Spread {
   const most = mostHops(pieces);
   let limits: HopLimits = { betweenNodes: 1, withinNode: 1 };
@@ -162,7 +157,7 @@ function findWays(
     let excess: { rank: number; node: number } = { rank: Infinity, node: Infinity };
     for (const passes of PASSES) {
       if (passes > 1 && passes * hopCount > MOST_HOPS_PLACED) break;
-      const ways = spread(pieces, hopCount, cluster, bounds, limits, passes);
+      const ways = spread(pieces, hopCount, cluster, bounds, limits, passes, relays);
       excess = {
         rank: bounds.outOfRank > 0 ? Math.max(...ways.outOfRank) / bounds.outOfRank : 0,
         node: bounds.outOfNode > 0 ? Math.max(...ways.outOfNode) / bounds.outOfNode : 0,

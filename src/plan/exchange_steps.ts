@@ -4,8 +4,6 @@
  * @module
  */
 
-import { PlanError } from "../errors.ts";
-import { show } from "../show.ts";
 import type { Piece, Spread } from "./spread.ts";
 import type { ExchangeStep } from "./step.ts";
 import type { Items } from "./traffic.ts";
@@ -32,21 +30,26 @@ interface Load {
  * @param spread How.
  * @param items The ids and keys that positions stand for.
  * @param worldSize The number of ranks.
- * @param maxPeakBytes The most bytes that a rank may have under way in one step, coming and going together. A round that has more is split
- * into several steps.
- * @throws {PlanError} that names the rank, the id and the key of which alone there are more bytes than that.
+ * @param room By rank, the most bytes that may leave it in one phase; no (id, key) that it is to send is larger. A round in which more leaves is split, and
+ * between the parts of all rounds stand fences.
  */
 export function exchangeSteps(
   pieces: readonly Piece[],
   spread: Spread,
   items: Items,
   worldSize: number,
-  maxPeakBytes: number | undefined,
+  room: Float64Array | undefined,
 ): ExchangeStep[] {
-  return loadsByRound(pieces, spread, worldSize).flatMap((loads) => {
-    const parts = maxPeakBytes === undefined ? [loads] : splitRound(loads, items, worldSize, maxPeakBytes);
-    return parts.flatMap((part) => withKeysTogether(part.map((load) => step(load, items))));
-  });
+  const rounds = loadsByRound(pieces, spread, worldSize);
+  const write = (loads: readonly Load[]) => withKeysTogether(loads.map((load) => step(load, items)));
+  if (room === undefined) return rounds.flatMap(write);
+  const parts = rounds.flatMap((loads) => splitRound(loads, items, worldSize, room));
+  return parts.flatMap((loads, i) => i === 0 ? write(loads) : [fence(items.keys), ...write(loads)]);
+}
+
+/** Moves nothing. What stands behind it starts in a later phase than all that stands before it. */
+function fence(keys: readonly string[]): ExchangeStep {
+  return { commType: "exchange", root: null, srcs: [], dsts: [], ids: [], keys: [...keys] };
 }
 
 /** One step for those that differ in their keys alone. */
@@ -114,21 +117,19 @@ function ascending(numbers: number[]): number[] {
   return numbers;
 }
 
-/** Puts each id of a round into the first part in which both ranks have room for it. */
-function splitRound(loads: readonly Load[], items: Items, worldSize: number, maxPeakBytes: number): Load[][] {
+/** Puts each id of a round into the first part in which its sender has room for it. */
+function splitRound(loads: readonly Load[], items: Items, worldSize: number, room: Float64Array): Load[][] {
   const { sizes } = items;
-  const parts: { readonly underWay: Float64Array; readonly loads: Map<string, Load> }[] = [];
+  const parts: { readonly leaving: Float64Array; readonly loads: Map<string, Load> }[] = [];
   // By rank, the first part in which it still has a tenth of its room.
   const open = new Int32Array(worldSize);
   const put = (from: number, to: number, id: number, keys: readonly number[], bytes: number) => {
-    for (let n = Math.max(open[from]!, open[to]!);; n++) {
-      if (n === parts.length) parts.push({ underWay: new Float64Array(worldSize), loads: new Map() });
-      const { underWay, loads } = parts[n]!;
-      if (underWay[from]! + bytes > maxPeakBytes || underWay[to]! + bytes > maxPeakBytes) continue;
-      for (const rank of [from, to]) {
-        underWay[rank]! += bytes;
-        while (open[rank]! < parts.length && parts[open[rank]!]!.underWay[rank]! > 0.9 * maxPeakBytes) open[rank]!++;
-      }
+    for (let n = open[from]!;; n++) {
+      if (n === parts.length) parts.push({ leaving: new Float64Array(worldSize), loads: new Map() });
+      const { leaving, loads } = parts[n]!;
+      if (leaving[from]! + bytes > room[from]!) continue;
+      leaving[from]! += bytes;
+      while (open[from]! < parts.length && parts[open[from]!]!.leaving[from]! > 0.9 * room[from]!) open[from]!++;
       const name = keys.join();
       let load = loads.get(name);
       if (load === undefined) loads.set(name, load = { keys, parcels: new Map() });
@@ -141,25 +142,10 @@ function splitRound(loads: readonly Load[], items: Items, worldSize: number, max
       for (const id of ascending(ids)) {
         let bytes = 0;
         for (const k of keys) bytes += sizes.byKey[k]![id]!;
-        if (bytes <= maxPeakBytes) {
-          put(from, to, id, keys, bytes);
-          continue;
-        }
-        for (const k of keys) {
-          const ofKey = sizes.byKey[k]![id]!;
-          if (ofKey > maxPeakBytes) throw tooLarge(to, ofKey, maxPeakBytes, items.ids[id]!, items.keys[k]!);
-          put(from, to, id, [k], ofKey);
-        }
+        if (bytes <= room[from]!) put(from, to, id, keys, bytes);
+        else for (const k of keys) put(from, to, id, [k], sizes.byKey[k]![id]!);
       }
     }
   }
   return parts.map(({ loads }) => [...loads.values()]);
-}
-
-function tooLarge(rank: number, bytes: number, maxPeakBytes: number, id: string, key: string): PlanError {
-  return new PlanError(
-    `maxPeakBytes: rank ${rank} is to receive key ${show(key)} of id ${show(id)}, ${bytes} bytes in one piece, ` +
-      `and may have ${maxPeakBytes} under way`,
-    { place: "maxPeakBytes", rank, id, key },
-  );
 }

@@ -48,6 +48,14 @@ export interface LackClass {
   totalBytes: number;
 }
 
+/** What ranks can send where memory is short. */
+export interface SendLimits {
+  /** By rank, the most bytes that may leave it in one phase. */
+  readonly room: Float64Array;
+  /** By rank, 1 where it has room for anything that travels, so that it can pass on what it received. */
+  readonly relays: Uint8Array;
+}
+
 /**
  * Finds out what is lacking: a class for each shape and list of keys, in the order in which the ids first show them. Linear in the number of
  * (id, key)s.
@@ -57,7 +65,8 @@ export interface LackClass {
  * @param tracker Who holds what. Owners do not matter.
  * @param gpusPerNode Ranks on one node.
  * @param sizes By positions in `demand.ids` and `keys`.
- * @throws {PlanError} that names the id and the key that no rank holds.
+ * @param limits Holders count only where they have room to send; for a node without relays everything comes from elsewhere.
+ * @throws {PlanError} that names the id and the key that no rank holds, or that no rank with it has room to send.
  */
 export function findLack(
   demand: Demand,
@@ -65,8 +74,9 @@ export function findLack(
   tracker: GlobalStorageTracker,
   gpusPerNode: number,
   sizes: ItemSizes,
+  limits?: SendLimits,
 ): LackClass[] {
-  const shapes = new ShapeTable(demand, gpusPerNode);
+  const shapes = new ShapeTable(demand, gpusPerNode, limits?.relays);
   const classes: LackClass[] = [];
   const everyKey = keys.map((_, k) => k);
   const keyLists = new Map([[everyKey.join(), everyKey]]);
@@ -96,15 +106,20 @@ export function findLack(
       before = holders;
     }
     if (before === undefined) continue;
-    if (shared) {
+    if (shared && limits === undefined) {
       const shape = shapes.find(wantedClass, before);
       if (shape !== undefined) note(i, shape, everyKey);
       continue;
     }
     const keysOf = new Map<KnownShape, number[]>();
     for (const [k, key] of keys.entries()) {
-      const shape = shapes.find(wantedClass, holdings!.get(key)!.holders);
+      const { holders } = holdings!.get(key)!;
+      const senders = limits === undefined
+        ? holders
+        : holders.filter((rank) => limits.room[rank]! >= sizes.byKey[k]![i]!);
+      const shape = shapes.find(wantedClass, holders, senders);
       if (shape === undefined) continue;
+      if (senders.length === 0) throw noRoom(id, key, sizes.byKey[k]![i]!, holders, limits!);
       const list = keysOf.get(shape);
       if (list === undefined) keysOf.set(shape, [k]);
       else list.push(k);
@@ -119,6 +134,15 @@ export function findLack(
   return classes;
 }
 
+function noRoom(id: string, key: string, bytes: number, holders: readonly number[], { room }: SendLimits): PlanError {
+  const rank = holders.reduce((a, b) => room[b]! > room[a]! ? b : a);
+  return new PlanError(
+    `maxPeakBytes: rank ${rank} would have to send key ${show(key)} of id ${show(id)}, ${bytes} bytes in one piece, ` +
+      `and has room for ${room[rank]} beside what it receives`,
+    { place: "maxPeakBytes", rank, id, key },
+  );
+}
+
 /** A shape and its classes. */
 interface KnownShape {
   readonly shape: Shape;
@@ -129,32 +153,38 @@ interface KnownShape {
 class ShapeTable {
   readonly #demand: Demand;
   readonly #gpusPerNode: number;
-  /** By class of the demand, by holders; undefined where nobody lacks anything. */
+  readonly #relays: Uint8Array | undefined;
+  /** By class of the demand, by holders and senders; undefined where nobody lacks anything. */
   readonly #known: Map<number | string, KnownShape | undefined>[];
   /** By class of the demand, the nodes of those who want it, as if none had it. */
   readonly #wanting: LackingNode[][] = [];
 
-  constructor(demand: Demand, gpusPerNode: number) {
+  constructor(demand: Demand, gpusPerNode: number, relays: Uint8Array | undefined) {
+    this.#relays = relays;
     this.#demand = demand;
     this.#gpusPerNode = gpusPerNode;
     this.#known = demand.wantedBy.map(() => new Map());
   }
 
-  find(wantedClass: number, holders: readonly number[]): KnownShape | undefined {
+  /** The shape of what `holders` have, of whom `senders` can send it. */
+  find(wantedClass: number, holders: readonly number[], senders = holders): KnownShape | undefined {
     const ofClass = this.#known[wantedClass]!;
-    const name = holders.length === 1 ? holders[0]! : holders.join();
+    const one = holders.length === 1 && senders.length === 1;
+    const name = one ? holders[0]! : holders.join() + (senders === holders ? "" : `/${senders.join()}`);
     let known = ofClass.get(name);
-    if (known === undefined && !ofClass.has(name)) ofClass.set(name, known = this.#make(wantedClass, holders));
+    if (known === undefined && !ofClass.has(name)) {
+      ofClass.set(name, known = this.#make(wantedClass, holders, senders));
+    }
     return known;
   }
 
-  #make(wantedClass: number, holders: readonly number[]): KnownShape | undefined {
+  #make(wantedClass: number, holders: readonly number[], senders: readonly number[]): KnownShape | undefined {
     const wantedBy = this.#demand.wantedBy[wantedClass]!;
     // The tracker's list changes when it learns more.
-    const having = [...holders];
+    const having = [...senders];
     const holdersAt = byNode(having, this.#gpusPerNode);
-    const lacking = having.some((rank) => includesRank(wantedBy, rank))
-      ? wantedBy.filter((rank) => !includesRank(having, rank))
+    const lacking = holders.some((rank) => includesRank(wantedBy, rank))
+      ? wantedBy.filter((rank) => !includesRank(holders, rank))
       : wantedBy;
     if (lacking.length === 0) return undefined;
     const nodes = lacking === wantedBy ? this.#nodesWanting(wantedClass) : lackingNodes(lacking, this.#gpusPerNode);
@@ -164,9 +194,18 @@ class ShapeTable {
       holderNodes: [...holdersAt.keys()],
       lacking,
       innerNodes: nodes.filter(isInner).map(({ node, lacking }) => ({ node, holders: holdersAt.get(node)!, lacking })),
-      outerNodes: nodes.some(isInner) ? nodes.filter((node) => !isInner(node)) : nodes,
+      outerNodes: this.#withRelays(nodes.some(isInner) ? nodes.filter((node) => !isInner(node)) : nodes),
     };
     return { shape, classes: [] };
+  }
+
+  /** Splits nodes in which no rank can pass anything on: each rank is sent to from outside then. */
+  #withRelays(nodes: readonly LackingNode[]): readonly LackingNode[] {
+    const relays = this.#relays;
+    if (relays === undefined) return nodes;
+    return nodes.flatMap((one) =>
+      one.lacking.some((rank) => relays[rank] === 1) ? [one] : one.lacking.map((rank) => ({ ...one, lacking: [rank] }))
+    );
   }
 
   #nodesWanting(wantedClass: number): LackingNode[] {

@@ -63,7 +63,8 @@ export function forEachMovement(
   });
 }
 
-function inShares(
+/** Calls `visit` with each share of what `source` sends to `destinations`, and the positions of its ids. */
+export function inShares(
   source: number,
   destinations: readonly number[],
   ids: Int32Array,

@@ -6,19 +6,20 @@
 
 import { PlanError } from "../errors.ts";
 import { show } from "../show.ts";
-import { type Candidate, planCheapest } from "./auto.ts";
-import { planBcast } from "./bcast.ts";
+import { type Draft, planCheapest } from "./auto.ts";
+import { bcastTraffic, bcastTransfers, planBcast } from "./bcast.ts";
 import { type ClusterSpec, requireCluster } from "./cluster_spec.ts";
 import { costModelOf } from "./cost_model.ts";
 import { arrangeDemand, type Demand } from "./demand.ts";
 import { planDirect } from "./direct.ts";
 import { planGatherScatter } from "./gather_scatter.ts";
-import { itemSizes, type SizedMeta } from "./item_sizes.ts";
-import { findLack } from "./lack.ts";
-import { leastSecondsOfBcast, leastSecondsOfGatherScatter } from "./rooted_bounds.ts";
+import { type ItemSizes, itemSizes, type SizedMeta } from "./item_sizes.ts";
+import { findLack, type LackClass, type SendLimits } from "./lack.ts";
+import { leastSecondsOfGatherScatter } from "./rooted_bound.ts";
+import { countBytes } from "./simulate.ts";
 import type { RedistribStep } from "./step.ts";
 import type { GlobalStorageTracker } from "./storage_tracker.ts";
-import { busiestRanks, type Items, trafficOf } from "./traffic.ts";
+import { type Items, type Traffic, trafficOf } from "./traffic.ts";
 import type { PlanMeta } from "./validate_plan.ts";
 
 /**
@@ -37,8 +38,10 @@ export interface DerivePlanOptions {
   /** The metadata of all samples. Ids and keys are then checked against it, and its lengths tell how large they are. */
   meta?: SizedMeta;
   /**
-   * The most bytes that a rank may have under way in one step, coming and going together; units where sizes are unknown. The pattern "direct" splits
-   * steps to keep to it; "auto" takes the cheapest plan that does; the reference's patterns are refused where they do not.
+   * The most device bytes that the transfer may take on any rank beside what is stored; units where sizes are unknown. That is all that arrives there, which
+   * stays until it is committed, and the packing of what leaves it in one phase: `peakBytes` of its `Program` and of `simulatePlan`. The pattern "direct"
+   * splits steps to keep to it, and puts fences between the parts: exchanges without sources, behind which everything starts in a later phase. "auto" takes
+   * the cheapest plan that keeps to it; the reference's patterns are refused where they do not.
    */
   maxPeakBytes?: number;
 }
@@ -108,27 +111,41 @@ export class RedistribPlanner {
     const distinctKeys = [...new Set(keys)];
     const { ids } = demand;
     const items: Items = { ids, keys: distinctKeys, sizes: itemSizes(ids, distinctKeys, meta) };
-    const bcast = () => requireWithin(planBcast(demand, keys, tracker, gpusPerNode), items, maxPeakBytes);
-    const gatherScatter = () => requireWithin(planGatherScatter(demand, keys, tracker), items, maxPeakBytes);
-    if (pattern === "bcast") return bcast();
-    if (pattern === "gather-scatter") return gatherScatter();
+    const cluster = { worldSize, gpusPerNode };
+    const within = (draft: Draft): Draft => requireWithin(draft, gpusPerNode, maxPeakBytes);
+    const bcast = (): Draft => {
+      const transfers = bcastTransfers(demand, keys, tracker, gpusPerNode);
+      return {
+        traffic: () => bcastTraffic(transfers, items, worldSize),
+        steps: () => transfers.queues.reduce((steps, { transfers }) => steps + transfers.length, 0),
+        plan: () => planBcast(transfers, worldSize),
+      };
+    };
+    const gatherScatter = (): Draft => {
+      const plan = planGatherScatter(demand, keys, tracker);
+      return { traffic: () => trafficOf(plan, items, worldSize), steps: () => plan.length, plan: () => plan };
+    };
+    if (pattern === "bcast") return within(bcast()).plan();
+    if (pattern === "gather-scatter") return within(gatherScatter()).plan();
     const classes = findLack(demand, distinctKeys, tracker, gpusPerNode, items.sizes);
-    const direct = () => planDirect(classes, items, { worldSize, gpusPerNode }, maxPeakBytes);
-    if (pattern === "direct") return direct().plan;
+    const direct = (): Draft => {
+      const draft = planDirect(classes, items, cluster);
+      if (maxPeakBytes === undefined || busiest(draft.traffic(), gpusPerNode).bytes <= maxPeakBytes) return draft;
+      const limits = sendLimits(classes, items.sizes, worldSize, maxPeakBytes);
+      const lack = findLack(demand, distinctKeys, tracker, gpusPerNode, items.sizes, limits);
+      return within(planDirect(lack, items, cluster, limits));
+    };
+    if (pattern === "direct") return direct().plan();
     const costs = costModelOf(this.#cluster, items.sizes.known);
     const place = { worldSize, gpusPerNode, costs };
-    const rooted = (derive: () => RedistribStep[], atLeast: () => number): Candidate => ({
-      atLeast,
-      derive: () => {
-        const plan = derive();
-        return { plan, traffic: () => trafficOf(plan, items, worldSize) };
-      },
-    });
     return planCheapest(
       [
-        { derive: direct },
-        rooted(bcast, () => leastSecondsOfBcast(classes, place)),
-        rooted(gatherScatter, () => leastSecondsOfGatherScatter(classes, items.sizes, place)),
+        { draft: direct },
+        { draft: () => within(bcast()) },
+        {
+          draft: () => within(gatherScatter()),
+          atLeast: () => leastSecondsOfGatherScatter(classes, items.sizes, place),
+        },
       ],
       gpusPerNode,
       costs,
@@ -142,18 +159,54 @@ function requireLimit(maxPeakBytes: unknown): void {
   }
 }
 
-/** Gives the plan back, if no rank has more under way in a step than `maxPeakBytes`. */
-function requireWithin(plan: RedistribStep[], items: Items, maxPeakBytes: number | undefined): RedistribStep[] {
-  if (maxPeakBytes === undefined) return plan;
-  for (const [i, { rank, bytes }] of busiestRanks(plan, items).entries()) {
-    if (bytes <= maxPeakBytes) continue;
+/** Gives the draft back, if no rank's peak is above `maxPeakBytes`. */
+function requireWithin(draft: Draft, gpusPerNode: number, maxPeakBytes: number | undefined): Draft {
+  if (maxPeakBytes === undefined) return draft;
+  const { rank, bytes, received } = busiest(draft.traffic(), gpusPerNode);
+  if (bytes <= maxPeakBytes) return draft;
+  throw new PlanError(
+    `maxPeakBytes: rank ${rank} would take ${bytes} bytes, of which ${received} arrive and ${
+      bytes - received
+    } leave in one phase, ` +
+      `and may take ${maxPeakBytes}; the pattern "direct" can split its steps`,
+    { place: "maxPeakBytes", rank },
+  );
+}
+
+/** The rank with the highest peak, the lowest of equals. */
+function busiest(traffic: Traffic, gpusPerNode: number): { rank: number; bytes: number; received: number } {
+  const { peakBytes, bytesIntoRank } = countBytes(traffic, gpusPerNode);
+  const rank = peakBytes.reduce((most, bytes, rank) => bytes > peakBytes[most]! ? rank : most, 0);
+  return { rank, bytes: peakBytes[rank]!, received: bytesIntoRank[rank]! };
+}
+
+/**
+ * What ranks can send under `maxPeakBytes` beside what they receive.
+ *
+ * @throws {PlanError} that names a rank which receives more than that.
+ */
+function sendLimits(
+  classes: readonly LackClass[],
+  sizes: ItemSizes,
+  worldSize: number,
+  maxPeakBytes: number,
+): SendLimits {
+  const room = new Float64Array(worldSize).fill(maxPeakBytes);
+  let largest = 0;
+  for (const { shape: { lacking }, keys, ids, totalBytes } of classes) {
+    for (const rank of lacking) room[rank]! -= totalBytes;
+    for (const k of keys) for (const id of ids) largest = Math.max(largest, sizes.byKey[k]![id]!);
+  }
+  for (const [rank, bytes] of room.entries()) {
+    if (bytes >= 0) continue;
     throw new PlanError(
-      `maxPeakBytes: rank ${rank} has ${bytes} bytes under way in step ${i}, a ${plan[i]!.commType}, ` +
-        `and may have ${maxPeakBytes}; the pattern "direct" can split its steps`,
+      `maxPeakBytes: rank ${rank} is to receive ${
+        maxPeakBytes - bytes
+      } bytes, which stay until they are committed, and may take ${maxPeakBytes}`,
       { place: "maxPeakBytes", rank },
     );
   }
-  return plan;
+  return { room, relays: Uint8Array.from(room, (bytes) => bytes >= largest ? 1 : 0) };
 }
 
 function requireKeys(keys: readonly string[]): void {

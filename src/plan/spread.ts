@@ -59,6 +59,7 @@ const MOST_CHOSEN_RECEIVERS = 8;
  * @param bounds What loads are measured by.
  * @param limits How often a piece may be passed on.
  * @param passes How many times all pieces are placed; each pass but the first moves each piece to where it is best with all others in their places.
+ * @param relays By rank, whether it may pass on what it received; all may where it is absent.
  */
 export function spread(
   pieces: readonly Piece[],
@@ -67,8 +68,9 @@ export function spread(
   bounds: LinkBounds,
   limits: HopLimits,
   passes: number,
+  relays?: Uint8Array,
 ): Spread {
-  const spreader = new Spreader(hopCount, cluster, bounds, limits);
+  const spreader = new Spreader(hopCount, cluster, bounds, limits, relays);
   for (const piece of pieces) spreader.expect(piece);
   for (const piece of pieces) {
     spreader.expected(piece);
@@ -92,6 +94,7 @@ class Spreader implements Omit<Spread, "rounds"> {
   readonly outOfNode: Float64Array;
   readonly #gpusPerNode: number;
   readonly #limits: HopLimits;
+  readonly #relays: Uint8Array | undefined;
   /** Load per byte out of a rank, and out of a node. */
   readonly #rankWeight: number;
   readonly #nodeWeight: number;
@@ -106,7 +109,9 @@ class Spreader implements Omit<Spread, "rounds"> {
     cluster: { worldSize: number; gpusPerNode: number },
     bounds: LinkBounds,
     limits: HopLimits,
+    relays: Uint8Array | undefined,
   ) {
+    this.#relays = relays;
     this.hops = new Int32Array(3 * hopCount);
     this.outOfRank = new Float64Array(cluster.worldSize);
     this.outOfNode = new Float64Array(Math.ceil(cluster.worldSize / cluster.gpusPerNode));
@@ -163,7 +168,7 @@ class Spreader implements Omit<Spread, "rounds"> {
   }
 
   #forward(rank: number, round: number, holders: number): void {
-    if (this.#senders.length >= holders + MOST_FORWARDERS) return;
+    if (this.#senders.length >= holders + MOST_FORWARDERS || this.#relays?.[rank] === 0) return;
     this.#senders.push(rank);
     this.#sendersFrom.push(round);
   }
@@ -244,8 +249,12 @@ class Spreader implements Omit<Spread, "rounds"> {
   }
 
   #leastLoaded({ lacking }: LackingNode): number {
-    let least = lacking[0]!;
-    for (const rank of lacking) if (this.outOfRank[rank]! < this.outOfRank[least]!) least = rank;
+    const relays = this.#relays;
+    let least = -1;
+    for (const rank of lacking) {
+      if (lacking.length > 1 && relays?.[rank] === 0) continue;
+      if (least < 0 || this.outOfRank[rank]! < this.outOfRank[least]!) least = rank;
+    }
     return least;
   }
 

@@ -57,7 +57,10 @@ export interface ScatterStep {
   keys: string[];
 }
 
-/** Ours, not the reference's: `srcs[i]` sends `ids[i]` to every rank of `dsts[i]`, without a root. */
+/**
+ * Ours, not the reference's: `srcs[i]` sends `ids[i]` to every rank of `dsts[i]`, without a root. One without sources moves nothing and is a fence: what
+ * stands behind it in the plan starts in a later phase than all that stands before it.
+ */
 export interface ExchangeStep {
   /** Tells the kinds of step apart. */
   commType: "exchange";
@@ -75,6 +78,11 @@ export interface ExchangeStep {
 
 /** One step of a plan. Each list of ranks (save an exchange's `srcs`), ids or keys names nothing twice. */
 export type RedistribStep = BcastStep | GatherStep | ScatterStep | ExchangeStep;
+
+/** Whether `step` is a fence. */
+export function isFence({ commType, srcs }: RedistribStep): boolean {
+  return commType === "exchange" && srcs.length === 0;
+}
 
 /** One way that data takes in a step: `src` gives all `ids` to each of `dsts`. */
 export interface Delivery {

@@ -1,18 +1,18 @@
 /**
  * Lowering a plan to programs.
  *
- * The plan is walked step by step, keeping for each item which ranks have it by then, and since which phase (`history.ts` has the rules). Each step becomes
- * deliveries from its source to those of its destinations that the plan does not already show to have the item; a delivery starts in the phase in
- * which its source has the item, so that steps without a data dependency share a phase. Where the destinations hold a whole replica group, one copy to a
- * member is broadcast within it.
+ * `item_ways.ts` has the rules by which a plan comes to messages; of the way of each item, the program of a rank keeps what the rank has a part in. Each step
+ * becomes deliveries from its source to those of its destinations that the plan does not already show to have the item; a delivery starts in the phase in
+ * which its source has the item, so that steps without a data dependency share a phase, save behind a fence. Where the destinations hold a whole replica
+ * group, one copy to a member is broadcast within it.
  *
  * Pure: knows no device, and gives the same result everywhere.
  *
  * @module
  */
 
-import { blankHistory, type Effect, effectOf, type History, nameOf, type ReplicaMembers } from "../plan/history.ts";
-import { forEachMovement, type IdPositions, type Movement, positionsOf } from "../plan/movements.ts";
+import { forEachWay, HOP_FIELDS, type ReplicaRanks, type Way } from "../plan/item_ways.ts";
+import { type IdPositions, positionsOf } from "../plan/movements.ts";
 import type { RedistribStep } from "../plan/step.ts";
 import type { Catalogue } from "./catalogue.ts";
 import type { GroupBroadcast, Message, Phase, Program } from "./program.ts";
@@ -53,122 +53,85 @@ export function lowerResolved(
   rank: number,
   options: LoweringOptions,
 ): Program {
-  const groups = (options.replicaGroups ?? []).map((members, group): ReplicaMembers => ({ group, members }))
-    .filter(({ members }) => members.length >= SMALLEST_BROADCAST_GROUP);
-  const lowering = new Lowering(catalogue, rank, groups);
-  for (const [position, step] of plan.entries()) {
-    const keyIndices = step.keys.map((key) => catalogue.keyIndex(key)!);
-    forEachMovement(step, positions[position]!, (movement, ids) => lowering.take(position, movement, ids, keyIndices));
-  }
-  return lowering.finish(options.worldSize);
+  const builder = new ProgramBuilder(catalogue, rank);
+  const phases = forEachWay(plan, {
+    positions,
+    idCount: catalogue.ids.length,
+    placeOfKey: (key) => catalogue.keyIndex(key)!,
+    keyCount: catalogue.keys.length,
+    worldSize: options.worldSize,
+    groups: (options.replicaGroups ?? []).map((members, group): ReplicaRanks => ({ group, members }))
+      .filter(({ members }) => members.length >= SMALLEST_BROADCAST_GROUP),
+  }, (way) => builder.add(way));
+  return builder.finish(phases, options.worldSize);
 }
 
-/** What an effect means for the rank whose program is made. */
-interface Part {
-  /** The messages and broadcasts that the items travel in. */
-  readonly drafts: readonly Draft[];
-  /** Whether the items arrive here. */
-  readonly arrives: boolean;
-  /** Whether the plan takes this rank to have had them from before. */
-  readonly required: boolean;
-}
-
-/** A message or broadcast while it is being collected. */
-interface Draft {
-  readonly items: number[];
-  readonly steps: Set<number>;
-}
-
-/** What one rank does in one phase, while it is being collected. */
+/** What one rank does in one phase, while it is being collected: the items by peer, or by group and root. */
 interface PhaseDraft {
-  /** By peer. */
-  readonly sends: Map<number, Draft>;
-  /** By peer. */
-  readonly receives: Map<number, Draft>;
-  readonly casts: Map<string, Draft & { group: number; root: number }>;
+  readonly sends: Map<number, number[]>;
+  readonly receives: Map<number, number[]>;
+  readonly casts: Map<string, { readonly group: number; readonly root: number; readonly items: number[] }>;
   readonly steps: Set<number>;
 }
 
-/** Walks through a plan and collects what concerns one rank. */
-class Lowering {
+/** Collects what concerns one rank. */
+class ProgramBuilder {
   readonly #catalogue: Catalogue;
   readonly #rank: number;
-  readonly #groups: readonly ReplicaMembers[];
-  /** By item. */
-  readonly #histories: History[];
   /** By item, 1 where it is. */
   readonly #required: Uint8Array;
   /** By item, 1 where it is. */
   readonly #received: Uint8Array;
-  /** Null where an effect means nothing for this rank. */
-  readonly #parts = new Map<Effect, Part | null>();
   readonly #phases: PhaseDraft[] = [];
 
-  constructor(catalogue: Catalogue, rank: number, groups: readonly ReplicaMembers[]) {
+  constructor(catalogue: Catalogue, rank: number) {
     this.#catalogue = catalogue;
     this.#rank = rank;
-    this.#groups = groups;
-    this.#histories = new Array<History>(catalogue.size).fill(blankHistory());
     this.#required = new Uint8Array(catalogue.size);
     this.#received = new Uint8Array(catalogue.size);
   }
 
-  /** Takes one movement of the step at a position in the plan. */
-  take(step: number, movement: Movement, ids: Int32Array, keyIndices: readonly number[]): void {
-    const name = nameOf(movement);
-    const histories = this.#histories;
-    const { bytes } = this.#catalogue;
-    for (const keyIndex of keyIndices) {
-      const firstItem = this.#catalogue.item(keyIndex, 0);
-      let before: History | undefined;
-      let next = histories[0]!;
-      let part: Part | null = null;
-      for (let i = 0; i < ids.length; i++) {
-        const item = firstItem + ids[i]!;
-        if (histories[item] !== before) {
-          before = histories[item]!;
-          const effect = effectOf(before, movement, name, this.#groups);
-          next = effect.next;
-          part = this.#partOf(effect, movement);
-          for (const { steps } of part?.drafts ?? []) steps.add(step);
-        }
-        histories[item] = next;
-        if (part === null) continue;
-        if (part.required) this.#required[item] = 1;
-        if (part.arrives) this.#received[item] = 1;
-        // Items without bytes travel in no message.
-        if (bytes[item] !== 0) { for (const { items } of part.drafts) items.push(item); }
-      }
+  /** Notes what the rank has to do with the items of a way. */
+  add(way: Way): void {
+    const { origins, hopCount, hops, casts } = way;
+    const rank = this.#rank;
+    if (origins.includes(rank)) this.#mark(this.#required, way);
+    for (let i = 0; i < HOP_FIELDS * hopCount; i += HOP_FIELDS) {
+      const from = hops[i + 1]!;
+      const to = hops[i + 2]!;
+      if (from !== rank && to !== rank) continue;
+      const { sends, receives, steps } = this.#phase(hops[i]!);
+      steps.add(hops[i + 3]!);
+      this.#append(to === rank ? listOf(receives, from) : listOf(sends, to), way);
+      if (to === rank) this.#mark(this.#received, way);
     }
-  }
-
-  #partOf(effect: Effect, movement: Movement): Part | null {
-    let part = this.#parts.get(effect);
-    if (part === undefined) this.#parts.set(effect, part = this.#newPart(effect, movement));
-    return part;
-  }
-
-  #newPart(effect: Effect, { source }: Movement): Part | null {
-    const drafts: Draft[] = [];
-    let arrives = false;
-    for (const { phase, from, to } of effect.hops) {
-      const draft = this.#phase(phase);
-      if (from === this.#rank) drafts.push(draftOf(draft.sends, to, draft));
-      else if (to === this.#rank) drafts.push(draftOf(draft.receives, from, draft));
-      arrives ||= to === this.#rank;
-    }
-    for (const { phase, root, group: { group, members } } of effect.casts) {
-      const draft = this.#phase(phase);
-      if (!members.includes(this.#rank)) continue;
+    for (const { phase, group, members, root, step } of casts) {
+      if (!members.includes(rank)) continue;
+      const { casts, steps } = this.#phase(phase);
+      steps.add(step);
       const name = `${group} ${root}`;
-      let cast = draft.casts.get(name);
-      if (cast === undefined) draft.casts.set(name, cast = { group, root, items: [], steps: draft.steps });
-      drafts.push(cast);
-      // A root that is not the source of the item receives it in the same phase, by the message before.
-      arrives ||= root !== this.#rank;
+      let cast = casts.get(name);
+      if (cast === undefined) casts.set(name, cast = { group, root, items: [] });
+      this.#append(cast.items, way);
+      // A root that is not the source of the items receives them in the same phase, by the message before.
+      if (root !== rank) this.#mark(this.#received, way);
     }
-    const required = effect.fromBefore && source === this.#rank;
-    return drafts.length > 0 || arrives || required ? { drafts, arrives, required } : null;
+  }
+
+  #mark(marks: Uint8Array, { keys, ids }: Way): void {
+    for (const key of keys) {
+      const first = this.#catalogue.item(key, 0);
+      for (let i = 0; i < ids.length; i++) marks[first + ids[i]!] = 1;
+    }
+  }
+
+  /** Items without bytes travel in no message. */
+  #append(items: number[], { keys, ids }: Way): void {
+    const { bytes } = this.#catalogue;
+    for (const key of keys) {
+      const first = this.#catalogue.item(key, 0);
+      for (let i = 0; i < ids.length; i++) if (bytes[first + ids[i]!] !== 0) items.push(first + ids[i]!);
+    }
   }
 
   #phase(number: number): PhaseDraft {
@@ -178,9 +141,10 @@ class Lowering {
     return this.#phases[number]!;
   }
 
-  finish(worldSize: number): Program {
+  finish(phaseCount: number, worldSize: number): Program {
     const rank = this.#rank;
     const catalogue = this.#catalogue;
+    if (phaseCount > 0) this.#phase(phaseCount - 1);
     const phases = this.#phases.map(({ sends, receives, casts, steps }): Phase => ({
       sends: this.#messages(sends, (peer) => (peer - rank + worldSize) % worldSize),
       receives: this.#messages(receives, (peer) => (rank - peer + worldSize) % worldSize),
@@ -191,7 +155,7 @@ class Lowering {
           items: ascending(items),
           bytes: catalogue.totalBytes(items),
         })).sort((a, b) => a.group - b.group || a.root - b.root),
-      steps: [...steps],
+      steps: [...steps].sort((a, b) => a - b),
     }));
     let bytesSent = 0;
     let stagingBytes = 0;
@@ -217,9 +181,9 @@ class Lowering {
   }
 
   /** The messages of one phase and direction, nearest peer first. */
-  #messages(byPeer: ReadonlyMap<number, Draft>, distance: (peer: number) => number): Message[] {
-    return [...byPeer].filter(([, { items }]) => items.length > 0)
-      .map(([peer, { items }]): Message => ({
+  #messages(byPeer: ReadonlyMap<number, readonly number[]>, distance: (peer: number) => number): Message[] {
+    return [...byPeer].filter(([, items]) => items.length > 0)
+      .map(([peer, items]): Message => ({
         peer,
         items: ascending(items),
         bytes: this.#catalogue.totalBytes(items),
@@ -228,10 +192,10 @@ class Lowering {
   }
 }
 
-function draftOf(byPeer: Map<number, Draft>, peer: number, { steps }: PhaseDraft): Draft {
-  let draft = byPeer.get(peer);
-  if (draft === undefined) byPeer.set(peer, draft = { items: [], steps });
-  return draft;
+function listOf(byPeer: Map<number, number[]>, peer: number): number[] {
+  let items = byPeer.get(peer);
+  if (items === undefined) byPeer.set(peer, items = []);
+  return items;
 }
 
 /** The items whose mark is set. */

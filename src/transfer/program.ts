@@ -3,6 +3,7 @@
  *
  * A program has phases. In a phase a rank first exchanges point-to-point messages with its peers (one group of sends and receives), then takes
  * part in broadcasts within replica groups. What a rank received in a phase it can pass on in a later one, or in the broadcasts of the same one.
+ * What stands behind a fence of the plan (an exchange without sources) is in later phases than all before it, so that a planner can bound what leaves in one.
  * The programs of all ranks fit together: each send has its receive in the same phase, with the same items in the same order.
  *
  * Items are numbers of the {@linkcode Catalogue}; a message is the bytes of its items one after another, in ascending order, without padding.
@@ -60,6 +61,9 @@ export interface Program {
   readonly bytesReceived: number;
   /** The most bytes that any phase may have to pack together before they leave. */
   readonly stagingBytes: number;
-  /** The most device bytes that the transfer takes on this rank beside what is stored: what arrives, and the packing. */
+  /**
+   * The most device bytes that the transfer takes on this rank beside what is stored: what arrives, and the packing. `maxPeakBytes` of
+   * `RedistribPlanner.derivePlan` bounds it on every rank.
+   */
   readonly peakBytes: number;
 }

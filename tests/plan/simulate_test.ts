@@ -6,7 +6,7 @@ import { planDirect } from "../../src/plan/direct.ts";
 import { itemSizes } from "../../src/plan/item_sizes.ts";
 import { findLack } from "../../src/plan/lack.ts";
 import { type Pattern, RedistribPlanner } from "../../src/plan/planner.ts";
-import { leastSecondsOfBcast, leastSecondsOfGatherScatter } from "../../src/plan/rooted_bounds.ts";
+import { leastSecondsOfGatherScatter } from "../../src/plan/rooted_bound.ts";
 import { secondsOf, simulatePlan } from "../../src/plan/simulate.ts";
 import { DEFAULT_COST_MODEL } from "../../src/plan/cost_model.ts";
 import type { RedistribStep } from "../../src/plan/step.ts";
@@ -122,7 +122,7 @@ Deno.test("planDirect() tells the traffic that its plan makes", () => {
       const sizes = itemSizes(ids, keys, meta);
       const items = { ids, keys, sizes };
       const classes = findLack({ ids, ...demand }, keys, tracker, spec.gpusPerNode, sizes);
-      const { plan, traffic } = planDirect(classes, items, spec, undefined);
+      const { plan, traffic } = planDirect(classes, items, spec);
       const flows = (of: ReturnType<typeof traffic>) =>
         Array.from(
           { length: of.phases },
@@ -130,7 +130,7 @@ Deno.test("planDirect() tells the traffic that its plan makes", () => {
             [...of.flows(phase)].map(({ from, to, bytes, items }) => [from, to, bytes, items])
               .sort(([a, b], [c, d]) => a! - c! || b! - d!),
         );
-      assertEquals(flows(traffic()), flows(trafficOf(plan, items, spec.worldSize)));
+      assertEquals(flows(traffic()), flows(trafficOf(plan(), items, spec.worldSize)));
     }),
     { numRuns: 40 },
   );
@@ -168,7 +168,7 @@ Deno.test("derivePlan() in the pattern auto goes without the patterns that lack 
   assertEquals([error.id, error.key], ["b", "k"]);
 });
 
-Deno.test("the patterns with roots take no less time than their bounds", () => {
+Deno.test("gather-scatter takes no less time than its bound", () => {
   fc.assert(
     fc.property(batchSpec(32, { min: 1, max: 8 }), (spec) => {
       const { tracker, dests, keys, meta } = makeBatch(spec);
@@ -182,7 +182,6 @@ Deno.test("the patterns with roots take no less time than their bounds", () => {
         const plan = planner.derivePlan(dests, keys, pattern, { meta });
         return secondsOf(trafficOf(plan, { ids: demand.ids, keys, sizes }, worldSize), gpusPerNode, DEFAULT_COST_MODEL);
       };
-      assert(seconds("bcast") >= leastSecondsOfBcast(classes, place) * (1 - 1e-9));
       assert(seconds("gather-scatter") >= leastSecondsOfGatherScatter(classes, sizes, place) * (1 - 1e-9));
     }),
     { numRuns: 60 },

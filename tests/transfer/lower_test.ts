@@ -91,6 +91,24 @@ Deno.test("lowerPlan() puts steps without a data dependency into one phase", () 
   assertEquals(programs[1]!.phases[1]!.sends.map(({ peer }) => peer), [2]);
 });
 
+Deno.test("lowerPlan() starts what stands behind a fence in a later phase than all that stands before it", () => {
+  const meta = metaOf(["a", "b"]);
+  const send = (src: number, dst: number, id: string): RedistribStep => ({
+    commType: "exchange",
+    root: null,
+    srcs: [src],
+    dsts: [[dst]],
+    ids: [[id]],
+    keys,
+  });
+  const fence: RedistribStep = { commType: "exchange", root: null, srcs: [], dsts: [], ids: [], keys };
+  const phasesOf = (plan: RedistribStep[]) =>
+    lowerAll(plan, meta, 4).programs.map(({ phases }) => phases.map(({ sends }) => sends.length));
+  assertEquals(phasesOf([send(0, 1, "a"), send(0, 2, "b")]), [[2], [0], [0], [0]]);
+  assertEquals(phasesOf([send(0, 1, "a"), fence, send(0, 2, "b")]), [[1, 1], [0, 0], [0, 0], [0, 0]]);
+  assertEquals(phasesOf([fence, send(0, 1, "a"), fence, fence, send(1, 2, "a")]), [[1, 0], [0, 1], [0, 0], [0, 0]]);
+});
+
 Deno.test("lowerPlan() sends one copy from the source when replicas want the same", () => {
   const meta = metaOf(["a", "b"]);
   const plan: RedistribStep[] = [

@@ -1,0 +1,399 @@
+/**
+ * The ways of items through a plan: from which rank to which, in which phase.
+ *
+ * The rules by which a plan comes to messages are here, for all who work them out:
+ * - What a rank has from before the transfer it can send in phase 0, what it received in one phase it can send from the next on, and every movement
+ *   starts in the phase in which its source has the item. So steps without a data dependency share a phase.
+ * - A rank that the plan shows to have an item is not sent it again.
+ * - In an exchange the source sends to each destination itself. Else one copy leaves the source: to the destination whose turn it is, and those that have
+ *   the item pass it on. Movements to several destinations come in shares with different turns, so that all of them pass on equally much (see
+ *   `forEachMovement`). Where the destinations hold a whole replica group, that is served by a broadcast among its members.
+ * - An exchange without sources is a *fence*: what stands behind it in the plan starts in a later phase than all that stands before it.
+ *
+ * What happens to an item follows from the movements that it has a part in. So the plan is turned round first, from ids by movement to movements by id;
+ * items with the same movements have the same way, which is worked out once.
+ *
+ * @module
+ */
+
+import { forEachMovement, type IdPositions, type Movement } from "./movements.ts";
+import { isFence, type RedistribStep } from "./step.ts";
+
+/** A replica group that broadcasts of items go through. */
+export interface ReplicaRanks {
+  /** Its number. */
+  readonly group: number;
+  /** Its ranks, ascending. */
+  readonly members: readonly number[];
+}
+
+/** One broadcast of an item within a replica group. */
+export interface Cast extends ReplicaRanks {
+  /** When. A root that has the item by a hop of the same phase passes it on at once. */
+  readonly phase: number;
+  /** The member that has the item. */
+  readonly root: number;
+  /** The position in the plan of the step that it belongs to. */
+  readonly step: number;
+}
+
+/** The numbers that a hop has in {@linkcode Way.hops}. */
+export const HOP_FIELDS = 4;
+
+/** Items that go the same way. Its lists are filled anew for the next items once it was looked at. */
+export interface Way {
+  /** The positions of the items' keys. */
+  readonly keys: readonly number[];
+  /** The positions of their ids, each with all of those keys. */
+  readonly ids: Int32Array;
+  /** The ranks that the plan takes to have had the items from before. */
+  readonly origins: readonly number[];
+  /** How many copies are made. */
+  readonly hopCount: number;
+  /** The copies, in the plan's order. Of each four numbers: phase, sender, receiver, and the position in the plan of the step that it belongs to. */
+  readonly hops: Int32Array;
+  /** The broadcasts, in the plan's order. */
+  readonly casts: readonly Cast[];
+}
+
+/** What the ids and keys of a plan are, and where. */
+export interface WayContext {
+  /** By step the positions of its ids. */
+  readonly positions: readonly IdPositions[];
+  /** The number of ids that positions tell apart. */
+  readonly idCount: number;
+  /** The position of a key, from 0 up to `keyCount`. */
+  readonly placeOfKey: (key: string) => number;
+  /** The number of keys. */
+  readonly keyCount: number;
+  /** The number of ranks. */
+  readonly worldSize: number;
+  /** Replica groups that broadcast. */
+  readonly groups?: readonly ReplicaRanks[];
+}
+
+/**
+ * Goes through the ways of all items of a plan, in an order that follows from the plan. Linear in the number of ids that its steps name.
+ *
+ * @param plan A valid plan.
+ * @param context What it is about.
+ * @param visit Called for each way.
+ * @returns The number of phases.
+ */
+export function forEachWay(plan: readonly RedistribStep[], context: WayContext, visit: (way: Way) => void): number {
+  const moves = movesOf(plan, context);
+  const { fences } = moves;
+  const tables = tablesOf(plan, moves, context);
+  const pathfinder = new Pathfinder(context);
+  // What stands behind a fence starts where all before it ends, which has to be known first.
+  for (let fence = 0; fence < fences; fence++) {
+    for (const table of tables) {
+      for (let c = 0; c < table.classCount; c++) if (table.hasBetween(c, fence)) pathfinder.find(table, c, fence);
+    }
+    pathfinder.floors.push(pathfinder.phases);
+  }
+  for (const table of tables) {
+    for (let c = 0; c < table.classCount; c++) {
+      pathfinder.find(table, c, fences);
+      const { origins, hopCount, hops, casts } = pathfinder;
+      visit({ keys: table.keys, ids: table.idsOf(c), origins, hopCount, hops, casts });
+    }
+  }
+  return pathfinder.phases;
+}
+
+/** A movement and its place in the plan. */
+interface Move {
+  readonly movement: Movement;
+  /** Where the positions of its ids begin and end in the list of all moves' ids. */
+  readonly begin: number;
+  readonly end: number;
+  /** The position of its step. */
+  readonly step: number;
+  /** How many fences stand before it. */
+  readonly fences: number;
+}
+
+/** All moves of a plan, one after another. */
+interface Moves {
+  readonly moves: readonly Move[];
+  /** The positions of their ids. */
+  readonly ids: Int32Array;
+  readonly fences: number;
+}
+
+function movesOf(plan: readonly RedistribStep[], { positions }: WayContext): Moves {
+  const moves: Move[] = [];
+  let places = new Int32Array(1024);
+  let used = 0;
+  let fences = 0;
+  for (const [step, one] of plan.entries()) {
+    if (isFence(one)) {
+      fences++;
+      continue;
+    }
+    forEachMovement(one, positions[step]!, (movement, ids) => {
+      if (ids.length === 0) return;
+      const begin = used;
+      used += ids.length;
+      if (used > places.length) places = grown(places, used);
+      places.set(ids, begin);
+      moves.push({ movement, begin, end: used, step, fences });
+    });
+  }
+  return { moves, ids: places, fences };
+}
+
+/** The same numbers with room for `length` at least. */
+function grown(list: Int32Array<ArrayBuffer>, length: number): Int32Array<ArrayBuffer> {
+  const larger = new Int32Array(Math.max(length, 2 * list.length));
+  larger.set(list);
+  return larger;
+}
+
+/** A table for each set of keys that stand in the same steps. */
+function tablesOf(plan: readonly RedistribStep[], { moves, ids }: Moves, context: WayContext): Table[] {
+  const { idCount, keyCount, placeOfKey } = context;
+  const stepsOfKey = Array.from({ length: keyCount }, (): number[] => []);
+  for (const [i, { keys }] of plan.entries()) for (const key of keys) stepsOfKey[placeOfKey(key)]!.push(i);
+  const bySteps = new Map<string, { readonly keys: number[]; readonly steps: readonly number[] }>();
+  for (const [k, steps] of stepsOfKey.entries()) {
+    const name = steps.join();
+    const same = bySteps.get(name);
+    if (same === undefined) bySteps.set(name, { keys: [k], steps });
+    else same.keys.push(k);
+  }
+  return Array.from(bySteps.values(), ({ keys, steps }) => {
+    if (steps.length === plan.length) return new Table(keys, moves, ids, idCount);
+    const taken = new Uint8Array(plan.length);
+    for (const step of steps) taken[step] = 1;
+    return new Table(keys, moves.filter(({ step }) => taken[step] === 1), ids, idCount);
+  });
+}
+
+/** The moves of every id, for keys that have the same; ids with the same moves are a class. */
+class Table {
+  readonly keys: readonly number[];
+  readonly #moves: readonly Move[];
+  /** By id, its moves: those of id i from `#begin[i]` to `#begin[i + 1]`. */
+  readonly #movesOfId: Int32Array;
+  readonly #begin: Int32Array;
+  /** By class, its first id; where its ids begin in `#ids`, and at last where they end. */
+  readonly #first: number[] = [];
+  readonly #firstPlace: Int32Array;
+  readonly #ids: Int32Array;
+
+  constructor(keys: readonly number[], moves: readonly Move[], ids: Int32Array, idCount: number) {
+    this.keys = keys;
+    this.#moves = moves;
+    const begin = this.#begin = new Int32Array(idCount + 1);
+    for (const move of moves) for (let i = move.begin; i < move.end; i++) begin[ids[i]! + 1]!++;
+    for (let i = 0; i < idCount; i++) begin[i + 1]! += begin[i]!;
+    const movesOfId = this.#movesOfId = new Int32Array(begin[idCount]!);
+    const end = begin.slice();
+    for (let m = 0; m < moves.length; m++) {
+      const move = moves[m]!;
+      for (let i = move.begin; i < move.end; i++) movesOfId[end[ids[i]!]!++] = m;
+    }
+    const classOf = this.#classify(idCount);
+    this.#firstPlace = new Int32Array(this.classCount + 1);
+    for (const c of classOf) if (c >= 0) this.#firstPlace[c + 1]!++;
+    for (let c = 0; c < this.classCount; c++) this.#firstPlace[c + 1]! += this.#firstPlace[c]!;
+    this.#ids = new Int32Array(this.#firstPlace[this.classCount]!);
+    const place = this.#firstPlace.slice();
+    for (let id = 0; id < idCount; id++) if (classOf[id]! >= 0) this.#ids[place[classOf[id]!]!++] = id;
+  }
+
+  get classCount(): number {
+    return this.#first.length;
+  }
+
+  /** The ids of a class, ascending. */
+  idsOf(c: number): Int32Array {
+    return this.#ids.subarray(this.#firstPlace[c], this.#firstPlace[c + 1]);
+  }
+
+  /** How many moves the ids of a class have, and each of them. */
+  moveCount(c: number): number {
+    return this.#begin[this.#first[c]! + 1]! - this.#begin[this.#first[c]!]!;
+  }
+
+  move(c: number, i: number): Move {
+    return this.#moves[this.#movesOfId[this.#begin[this.#first[c]!]! + i]!]!;
+  }
+
+  /** Whether a class has a move that stands after so many fences. */
+  hasBetween(c: number, fences: number): boolean {
+    for (let i = 0; i < this.moveCount(c); i++) if (this.move(c, i).fences === fences) return true;
+    return false;
+  }
+
+  /** By id, its class; -1 where it has no moves. */
+  #classify(idCount: number): Int32Array {
+    const classOf = new Int32Array(idCount).fill(-1);
+    // A hash table with open addressing: class number + 1, or 0.
+    const mask = 2 ** Math.ceil(Math.log2(2 * idCount + 2)) - 1;
+    const slots = new Int32Array(mask + 1);
+    const movesOfId = this.#movesOfId;
+    for (let id = 0; id < idCount; id++) {
+      const begin = this.#begin[id]!;
+      const end = this.#begin[id + 1]!;
+      if (begin === end) continue;
+      let hash = end - begin;
+      for (let i = begin; i < end; i++) hash = Math.imul(hash ^ movesOfId[i]!, 0x9e3779b1) ^ (hash >>> 15);
+      let slot = (hash ^ (hash >>> 16)) & mask;
+      while (slots[slot]! > 0 && !this.#sameMoves(this.#first[slots[slot]! - 1]!, id)) slot = (slot + 1) & mask;
+      if (slots[slot] === 0) slots[slot] = this.#first.push(id);
+      classOf[id] = slots[slot]! - 1;
+    }
+    return classOf;
+  }
+
+  #sameMoves(a: number, b: number): boolean {
+    const [beginA, beginB] = [this.#begin[a]!, this.#begin[b]!];
+    const count = this.#begin[a + 1]! - beginA;
+    if (this.#begin[b + 1]! - beginB !== count) return false;
+    for (let i = 0; i < count; i++) if (this.#movesOfId[beginA + i] !== this.#movesOfId[beginB + i]) return false;
+    return true;
+  }
+}
+
+/** From this many destinations on a tree serves them: few messages a rank, more phases. Replicas of a model are fewer as a rule. */
+const TREE_DESTINATIONS = 17;
+
+/**
+ * Who serves which destination, where one copy leaves the source and those that have it pass it on.
+ *
+ * @param source The rank that has the item.
+ * @param missing The destinations that have not, `count` of them.
+ * @param movement The share: whose turn it is.
+ * @param start The phase in which the source sends.
+ * @param hop Takes phase, sender and receiver of each message.
+ */
+export function passOn(
+  missing: readonly number[],
+  count: number,
+  { source, turn, turns }: Movement,
+  start: number,
+  hop: (phase: number, from: number, to: number) => void,
+): void {
+  if (count === 0) return;
+  const first = Math.floor(turn * count / turns);
+  const inOrder = (i: number) => missing[first + i < count ? first + i : first + i - count]!;
+  hop(start, source, inOrder(0));
+  // Where there is a share for each destination they all pass on at once; else in round r those from 2^r to 2^(r+1) are served.
+  const star = turns >= count && count < TREE_DESTINATIONS;
+  for (let i = 1; i < count; i++) {
+    const round = star ? 0 : 31 - Math.clz32(i);
+    hop(start + 1 + round, inOrder(star ? 0 : i - (1 << round)), inOrder(i));
+  }
+}
+
+/** Works ways out. */
+class Pathfinder {
+  /** The number of phases of all ways so far. */
+  phases = 0;
+  /** By number of fences before a move, the first phase in which it can start. */
+  readonly floors: number[] = [0];
+  /** See {@linkcode Way}. */
+  readonly origins: number[] = [];
+  hopCount = 0;
+  hops = new Int32Array(64 * HOP_FIELDS);
+  readonly casts: Cast[] = [];
+  readonly #groups: readonly ReplicaRanks[];
+  /** By rank, the first phase in which it can send the item; good for the way whose number is beside it. */
+  readonly #since: Int32Array;
+  readonly #known: Int32Array;
+  /** Filled anew for each movement. */
+  readonly #missing: number[] = [];
+  #way = 0;
+  #step = 0;
+
+  constructor({ worldSize, groups }: WayContext) {
+    this.#groups = groups ?? [];
+    this.#since = new Int32Array(worldSize);
+    this.#known = new Int32Array(worldSize);
+  }
+
+  /** Fills the lists with the way of a class, up to the given number of fences. */
+  find(table: Table, c: number, fencesAtMost: number): void {
+    const { origins, casts } = this;
+    this.#way++;
+    if (origins.length > 0) origins.length = 0;
+    if (casts.length > 0) casts.length = 0;
+    this.hopCount = 0;
+    const count = table.moveCount(c);
+    for (let m = 0; m < count; m++) {
+      const { movement, step, fences } = table.move(c, m);
+      if (fences > fencesAtMost) break;
+      this.#step = step;
+      const { source } = movement;
+      if (!this.#has(source)) {
+        origins.push(source);
+        this.#note(source, 0);
+      }
+      this.#move(movement, Math.max(this.#since[source]!, this.floors[fences]!));
+    }
+  }
+
+  #move(movement: Movement, start: number): void {
+    const { source, destinations, direct } = movement;
+    if (direct || destinations.length === 1) {
+      for (let i = 0; i < destinations.length; i++) {
+        if (!this.#has(destinations[i]!)) this.#hop(start, source, destinations[i]!);
+      }
+      return;
+    }
+    const missing = this.#missing;
+    let count = 0;
+    for (let i = 0; i < destinations.length; i++) {
+      if (!this.#has(destinations[i]!)) missing[count++] = destinations[i]!;
+    }
+    if (this.#groups.length > 0) count = this.#serveGroups(source, count, start);
+    passOn(missing, count, movement, start, this.#hop);
+  }
+
+  /**
+   * Serves whole replica groups by one copy to a member, unless the source is one, and a broadcast from there. Returns how many of the missing are left, at
+   * the front.
+   */
+  #serveGroups(source: number, count: number, start: number): number {
+    let left = this.#missing.slice(0, count);
+    for (const { group, members } of this.#groups) {
+      if (left.length === 0) break;
+      if (!members.every((member) => member === source || left.includes(member))) continue;
+      const root = members.includes(source) ? source : members[0]!;
+      if (root !== source) this.#hop(start, source, root);
+      this.casts.push({ phase: start, group, members, root, step: this.#step });
+      for (const member of members) if (member !== source) this.#arrive(member, start);
+      left = left.filter((rank) => !members.includes(rank));
+    }
+    for (const [i, rank] of left.entries()) this.#missing[i] = rank;
+    return left.length;
+  }
+
+  readonly #hop = (phase: number, from: number, to: number): void => {
+    let at = HOP_FIELDS * this.hopCount++;
+    if (at + HOP_FIELDS > this.hops.length) this.hops = grown(this.hops, at + HOP_FIELDS);
+    const { hops } = this;
+    hops[at++] = phase;
+    hops[at++] = from;
+    hops[at++] = to;
+    hops[at] = this.#step;
+    this.#arrive(to, phase);
+  };
+
+  #has(rank: number): boolean {
+    return this.#known[rank] === this.#way;
+  }
+
+  #note(rank: number, since: number): void {
+    this.#known[rank] = this.#way;
+    this.#since[rank] = since;
+  }
+
+  #arrive(rank: number, phase: number): void {
+    this.#note(rank, phase + 1);
+    if (phase >= this.phases) this.phases = phase + 1;
+  }
+}
