@@ -28,7 +28,7 @@ const WORLD = 512;
 const GPUS_PER_NODE = 8;
 const KEYS = ["input_ids", "packed_logprobs", "prompt_mask", "rewards", "values", "version"];
 const PATTERNS: readonly Pattern[] = ["gather-scatter", "bcast", "direct", "auto"];
-const REPEATS = 3;
+const REPEATS = 2;
 
 /** Who has an id, the owner first, and who wants it. */
 interface PlanningCase {

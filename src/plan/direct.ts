@@ -52,7 +52,7 @@ export function planDirect(
 ): Draft {
   const { worldSize } = cluster;
   if (classes.length === 0) return { plan: () => [], steps: () => 0, traffic: () => new Traffic(worldSize) };
-  const bounds = linkBounds(classes, cluster);
+  const bounds = linkBounds(classes, cluster, items.sizes);
   const { pieces, hopCount } = cut(classes, bounds, items.sizes);
   const ways = findWays(pieces, hopCount, cluster, bounds, limits?.relays);
   let steps: ExchangeStep[] | undefined;

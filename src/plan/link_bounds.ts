@@ -5,6 +5,7 @@
  */
 
 import { Duties } from "./duties.ts";
+import type { ItemSizes } from "./item_sizes.ts";
 import type { LackClass } from "./lack.ts";
 
 /** The least bytes that the busiest link of each kind carries, whatever the plan. */
@@ -36,18 +37,24 @@ export interface LinkBounds {
  * largest such quotient that {@linkcode Duties.leastMost} finds. Each bound holds for itself. Where nodes have two or three ranks, keeping a node's link
  * to its bound may mean that a rank cannot be kept to its own.
  *
+ * An (id, key) travels whole: whoever sends the largest sends at least that much. So where ranks have few ids each, a link may be above its bound by part
+ * of the largest, and no plan can do better.
+ *
  * @param classes What is lacking.
  * @param cluster Ranks in the world and on a node.
+ * @param sizes The sizes of all (id, key)s, by the positions that the classes name.
  */
 export function linkBounds(
   classes: readonly LackClass[],
   { worldSize, gpusPerNode }: { worldSize: number; gpusPerNode: number },
+  sizes: ItemSizes,
 ): LinkBounds {
   const intoRank = new Float64Array(worldSize);
   const intoNode = new Float64Array(Math.ceil(worldSize / gpusPerNode));
   const ranks = new Duties(worldSize);
   const nodes = new Duties(Math.ceil(worldSize / gpusPerNode));
-  for (const { shape, totalBytes } of classes) {
+  let [largest, largestBetweenNodes] = [0, 0];
+  for (const { shape, keys, ids, totalBytes } of classes) {
     const { holders, holderNodes, lacking, innerNodes, outerNodes } = shape;
     for (const rank of lacking) intoRank[rank]! += totalBytes;
     for (const { holders, lacking } of innerNodes) {
@@ -58,7 +65,11 @@ export function linkBounds(
       intoNode[node]! += totalBytes;
       ranks.add(lacking, totalBytes * (lacking.length - 1));
     }
+    let largestOfClass = 0;
+    for (const k of keys) for (const id of ids) largestOfClass = Math.max(largestOfClass, sizes.byKey[k]![id]!);
+    largest = Math.max(largest, largestOfClass);
     if (outerNodes.length === 0) continue;
+    largestBetweenNodes = Math.max(largestBetweenNodes, largestOfClass);
     ranks.add(holders, totalBytes);
     nodes.add(holderNodes, totalBytes);
     if (outerNodes.length === 1) continue;
@@ -67,8 +78,8 @@ export function linkBounds(
   }
   return {
     intoRank: Math.max(0, ...intoRank),
-    outOfRank: ranks.leastMost(),
+    outOfRank: Math.max(largest, ranks.leastMost()),
     intoNode: Math.max(0, ...intoNode),
-    outOfNode: nodes.leastMost(),
+    outOfNode: Math.max(largestBetweenNodes, nodes.leastMost()),
   };
 }

@@ -22,10 +22,8 @@ function derive(batch: Batch, pattern: "gather-scatter" | "bcast" | "direct" = "
 
 function boundsOf({ spec: { gpusPerNode, worldSize }, tracker, dests, keys, meta }: Batch): Busiest {
   const demand = arrangeDemand(dests, worldSize);
-  return linkBounds(findLack(demand, keys, tracker, gpusPerNode, itemSizes(demand.ids, keys, meta)), {
-    worldSize,
-    gpusPerNode,
-  });
+  const sizes = itemSizes(demand.ids, keys, meta);
+  return linkBounds(findLack(demand, keys, tracker, gpusPerNode, sizes), { worldSize, gpusPerNode }, sizes);
 }
 
 Deno.test("derivePlan() in the pattern direct sends each rank once what it lacks and nothing else, each copy to one destination", () => {
