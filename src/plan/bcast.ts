@@ -120,12 +120,14 @@ export function bcastTraffic(
     const ofKey = sizes.byKey[keys.indexOf(key)]!;
     for (const { dstSet, ids } of transfers) {
       const dsts = dstSets[dstSet]!;
-      inShares(src, dsts, Int32Array.from(ids, (id) => placeOfId.get(id)!), (share, ids) => {
+      const places = Int32Array.from(ids, (id) => placeOfId.get(id)!);
+      inShares(src, dsts, places, 0, ids.length, (share, places, begin, end) => {
         let bytes = 0;
         let items = 0;
-        for (const id of ids) {
-          bytes += ofKey[id]!;
-          if (ofKey[id]! > 0) items++;
+        for (let i = begin; i < end; i++) {
+          const size = ofKey[places[i]!]!;
+          bytes += size;
+          if (size > 0) items++;
         }
         passOn(dsts, dsts.length, share, 0, (phase, from, to) => traffic.add(phase, from, to, bytes, items));
       });

@@ -154,21 +154,32 @@ function requireOnce(list: readonly unknown[], place: string, what: string): voi
   fail(`${place}[${again}]`, `${what} ${show(list[again])} is named twice`);
 }
 
+/** How many positions memory is taken for at once. */
+const CHUNK = 1 << 16;
+
 /** Checks lists of ids and looks up their positions, without a set for each list. */
 export class IdPositioner {
-  /** What was looked up since {@linkcode IdPositioner.take}. */
-  #lists: Int32Array[] = [];
+  /** What was looked up since {@linkcode IdPositioner.take}; undefined where nobody asks. */
+  #lists: Int32Array[] | undefined;
   readonly #positions: ReadonlyMap<string, number>;
   /** By position the number of the last list that named it. */
   readonly #namedIn: Int32Array;
   #list = 0;
   #lastIds: readonly unknown[] = [];
-  #lastPositions = new Int32Array(0);
+  #lastPositions: Int32Array = new Int32Array(0);
+  #chunk = new Int32Array(0);
+  #used = 0;
 
-  /** `positions` has the known ids, numbered from 0 on. */
-  constructor(positions: ReadonlyMap<string, number>) {
+  /**
+   * Starts with nothing checked.
+   *
+   * @param positions The known ids, numbered from 0 on.
+   * @param keep Whether {@linkcode IdPositioner.take} will ask for the positions.
+   */
+  constructor(positions: ReadonlyMap<string, number>, keep: boolean) {
     this.#positions = positions;
     this.#namedIn = new Int32Array(positions.size);
+    this.#lists = keep ? [] : undefined;
   }
 
   /** Takes one list. */
@@ -176,26 +187,40 @@ export class IdPositioner {
     const ids = requireList(value, place);
     // Steps that differ in their keys alone name the same ids one after another.
     if (sameList(ids, this.#lastIds)) {
-      this.#lists.push(this.#lastPositions);
+      this.#lists?.push(this.#lastPositions);
       return;
     }
-    const found = new Int32Array(ids.length);
+    const found = this.#lists === undefined ? undefined : this.#stretch(ids.length);
     const list = ++this.#list;
     for (let i = 0; i < ids.length; i++) {
       const position = this.#positions.get(ids[i] as string);
       if (position === undefined) throw unknownId(ids[i], `${place}[${i}]`);
       if (this.#namedIn[position] === list) fail(`${place}[${i}]`, `id ${show(ids[i])} is named twice`);
       this.#namedIn[position] = list;
-      found[i] = position;
+      if (found !== undefined) found[i] = position;
     }
-    this.#lists.push(found);
     this.#lastIds = ids;
+    if (found === undefined) return;
+    this.#lists!.push(found);
     this.#lastPositions = found;
   };
 
+  /** Room for a list's positions. Most lists of a large plan are short: memory of its own would cost each more than it is worth. */
+  #stretch(length: number): Int32Array {
+    if (this.#used + length > this.#chunk.length) {
+      this.#chunk = new Int32Array(Math.max(CHUNK, length));
+      this.#used = 0;
+    }
+    const begin = this.#used;
+    this.#used += length;
+    return new Int32Array(this.#chunk.buffer, begin * Int32Array.BYTES_PER_ELEMENT, length);
+  }
+
   /** The positions of the lists since the last call. */
   take(): Int32Array[] {
-    return this.#lists.splice(0);
+    const lists = this.#lists!;
+    this.#lists = [];
+    return lists;
   }
 }
 

@@ -16,7 +16,7 @@
  * @module
  */
 
-import { forEachMovement, type IdPositions, type Movement } from "./movements.ts";
+import { forEachMovement, type Movement } from "./movements.ts";
 import { isFence, type RedistribStep } from "./step.ts";
 
 /** A replica group that broadcasts of items go through. */
@@ -58,8 +58,8 @@ export interface Way {
 
 /** What the ids and keys of a plan are, and where. */
 export interface WayContext {
-  /** By step the positions of its ids. */
-  readonly positions: readonly IdPositions[];
+  /** The positions of all its ids, as `positionsOf` gives them. */
+  readonly positions: Int32Array;
   /** The number of ids that positions tell apart. */
   readonly idCount: number;
   /** The position of a key, from 0 up to `keyCount`. */
@@ -82,7 +82,7 @@ export interface WayContext {
  */
 export function forEachWay(plan: readonly RedistribStep[], context: WayContext, visit: (way: Way) => void): number {
   const moves = movesOf(plan, context);
-  const { fences } = moves;
+  const fences = plan.filter(isFence).length;
   const tables = tablesOf(plan, moves, context);
   const pathfinder = new Pathfinder(context);
   // What stands behind a fence starts where all before it ends, which has to be known first.
@@ -105,7 +105,8 @@ export function forEachWay(plan: readonly RedistribStep[], context: WayContext, 
 /** A movement and its place in the plan. */
 interface Move {
   readonly movement: Movement;
-  /** Where the positions of its ids begin and end in the list of all moves' ids. */
+  /** The positions of its ids: those from `begin` to `end`. */
+  readonly ids: Int32Array;
   readonly begin: number;
   readonly end: number;
   /** The position of its step. */
@@ -114,45 +115,20 @@ interface Move {
   readonly fences: number;
 }
 
-/** All moves of a plan, one after another. */
-interface Moves {
-  readonly moves: readonly Move[];
-  /** The positions of their ids. */
-  readonly ids: Int32Array;
-  readonly fences: number;
-}
-
-function movesOf(plan: readonly RedistribStep[], { positions }: WayContext): Moves {
+function movesOf(plan: readonly RedistribStep[], { positions }: WayContext): Move[] {
   const moves: Move[] = [];
-  let places = new Int32Array(1024);
-  let used = 0;
-  let fences = 0;
-  for (const [step, one] of plan.entries()) {
-    if (isFence(one)) {
-      fences++;
-      continue;
-    }
-    forEachMovement(one, positions[step]!, (movement, ids) => {
-      if (ids.length === 0) return;
-      const begin = used;
-      used += ids.length;
-      if (used > places.length) places = grown(places, used);
-      places.set(ids, begin);
-      moves.push({ movement, begin, end: used, step, fences });
-    });
+  const fencesBefore = new Int32Array(plan.length + 1);
+  for (let step = 0; step < plan.length; step++) {
+    fencesBefore[step + 1] = fencesBefore[step]! + (isFence(plan[step]!) ? 1 : 0);
   }
-  return { moves, ids: places, fences };
-}
-
-/** The same numbers with room for `length` at least. */
-function grown(list: Int32Array<ArrayBuffer>, length: number): Int32Array<ArrayBuffer> {
-  const larger = new Int32Array(Math.max(length, 2 * list.length));
-  larger.set(list);
-  return larger;
+  forEachMovement(plan, positions, (step, movement, ids, begin, end) => {
+    if (begin < end) moves.push({ movement, ids, begin, end, step, fences: fencesBefore[step]! });
+  });
+  return moves;
 }
 
 /** A table for each set of keys that stand in the same steps. */
-function tablesOf(plan: readonly RedistribStep[], { moves, ids }: Moves, context: WayContext): Table[] {
+function tablesOf(plan: readonly RedistribStep[], moves: readonly Move[], context: WayContext): Table[] {
   const { idCount, keyCount, placeOfKey } = context;
   const stepsOfKey = Array.from({ length: keyCount }, (): number[] => []);
   for (const [i, { keys }] of plan.entries()) for (const key of keys) stepsOfKey[placeOfKey(key)]!.push(i);
@@ -164,10 +140,10 @@ function tablesOf(plan: readonly RedistribStep[], { moves, ids }: Moves, context
     else same.keys.push(k);
   }
   return Array.from(bySteps.values(), ({ keys, steps }) => {
-    if (steps.length === plan.length) return new Table(keys, moves, ids, idCount);
+    if (steps.length === plan.length) return new Table(keys, moves, idCount);
     const taken = new Uint8Array(plan.length);
     for (const step of steps) taken[step] = 1;
-    return new Table(keys, moves.filter(({ step }) => taken[step] === 1), ids, idCount);
+    return new Table(keys, moves.filter(({ step }) => taken[step] === 1), idCount);
   });
 }
 
@@ -183,17 +159,17 @@ class Table {
   readonly #firstPlace: Int32Array;
   readonly #ids: Int32Array;
 
-  constructor(keys: readonly number[], moves: readonly Move[], ids: Int32Array, idCount: number) {
+  constructor(keys: readonly number[], moves: readonly Move[], idCount: number) {
     this.keys = keys;
     this.#moves = moves;
     const begin = this.#begin = new Int32Array(idCount + 1);
-    for (const move of moves) for (let i = move.begin; i < move.end; i++) begin[ids[i]! + 1]!++;
+    for (const move of moves) for (let i = move.begin; i < move.end; i++) begin[move.ids[i]! + 1]!++;
     for (let i = 0; i < idCount; i++) begin[i + 1]! += begin[i]!;
     const movesOfId = this.#movesOfId = new Int32Array(begin[idCount]!);
     const end = begin.slice();
     for (let m = 0; m < moves.length; m++) {
-      const move = moves[m]!;
-      for (let i = move.begin; i < move.end; i++) movesOfId[end[ids[i]!]!++] = m;
+      const { ids, begin, end: stop } = moves[m]!;
+      for (let i = begin; i < stop; i++) movesOfId[end[ids[i]!]!++] = m;
     }
     const classOf = this.#classify(idCount);
     this.#firstPlace = new Int32Array(this.classCount + 1);
@@ -256,6 +232,13 @@ class Table {
     for (let i = 0; i < count; i++) if (this.#movesOfId[beginA + i] !== this.#movesOfId[beginB + i]) return false;
     return true;
   }
+}
+
+/** The same numbers with room for `length` at least. */
+function grown(list: Int32Array<ArrayBuffer>, length: number): Int32Array<ArrayBuffer> {
+  const larger = new Int32Array(Math.max(length, 2 * list.length));
+  larger.set(list);
+  return larger;
 }
 
 /** From this many destinations on a tree serves them: few messages a rank, more phases. Replicas of a model are fewer as a rule. */

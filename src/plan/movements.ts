@@ -4,7 +4,7 @@
  * @module
  */
 
-import { deliveriesOf, type RedistribStep } from "./step.ts";
+import type { RedistribStep } from "./step.ts";
 
 /** Ids that one rank sends to the same ranks. */
 export interface Movement {
@@ -23,58 +23,105 @@ export interface Movement {
 /** The positions of a step's ids, in the lists in which the step has them; a bcast's in one list. */
 export type IdPositions = readonly Int32Array[];
 
+/** Takes a movement, and where in `ids` the positions of its ids begin and end. */
+export type VisitMovement = (movement: Movement, ids: Int32Array, begin: number, end: number) => void;
+
 /** The lists of ids of a step. */
-export function idListsOf(step: RedistribStep): readonly (readonly string[])[] {
+function idListsOf(step: RedistribStep): readonly (readonly string[])[] {
   return step.commType === "bcast" ? [step.ids] : step.ids;
 }
 
-/** The positions of a valid step's ids. `positions` has all of them. */
-export function positionsOf(step: RedistribStep, positions: ReadonlyMap<string, number>): IdPositions {
-  return idListsOf(step).map((ids) => {
-    const places = new Int32Array(ids.length);
-    for (let i = 0; i < ids.length; i++) places[i] = positions.get(ids[i]!)!;
-    return places;
-  });
+/** The positions of all ids of a valid plan, one after another as its steps have them. `positions` has all of them. */
+export function positionsOf(plan: readonly RedistribStep[], positions: ReadonlyMap<string, number>): Int32Array {
+  let count = 0;
+  for (const step of plan) {
+    if (step.commType === "bcast") count += step.ids.length;
+    else for (const ids of step.ids) count += ids.length;
+  }
+  const places = new Int32Array(count);
+  let at = 0;
+  for (const step of plan) {
+    for (const ids of idListsOf(step)) for (let i = 0; i < ids.length; i++) places[at++] = positions.get(ids[i]!)!;
+  }
+  return places;
+}
+
+/** The same of positions that are known by step. */
+export function joinPositions(positions: readonly IdPositions[]): Int32Array {
+  let count = 0;
+  for (const lists of positions) for (const ids of lists) count += ids.length;
+  const places = new Int32Array(count);
+  let at = 0;
+  for (const lists of positions) for (const ids of lists) for (let i = 0; i < ids.length; i++) places[at++] = ids[i]!;
+  return places;
 }
 
 /**
- * Calls `visit` with each movement of one step, and the positions of its ids.
+ * Calls `visit` with each movement of a plan.
  *
  * Ids of a scatter that go to the same destinations travel together. What one rank sends to several is cut into as many shares as there are destinations, or
  * ids where those are fewer, one behind the other and equally many ids each.
+ *
+ * @param plan Valid steps.
+ * @param positions Those of all its ids, as {@linkcode positionsOf} gives them.
+ * @param visit Told the position of the step too.
  */
 export function forEachMovement(
-  step: RedistribStep,
-  positions: IdPositions,
-  visit: (movement: Movement, ids: Int32Array) => void,
+  plan: readonly RedistribStep[],
+  positions: Int32Array,
+  visit: (step: number, ...movement: Parameters<VisitMovement>) => void,
 ): void {
-  if (step.commType === "scatter") {
-    for (const { destinations, ids } of destinationSetsOf(step.dsts, positions)) {
-      inShares(step.root, destinations, ids, visit);
+  let at = 0;
+  for (let n = 0; n < plan.length; n++) {
+    const step = plan[n]!;
+    const visitOne: VisitMovement = (movement, ids, begin, end) => visit(n, movement, ids, begin, end);
+    switch (step.commType) {
+      case "bcast":
+        inShares(step.root, ascendingRanks(step.dsts), positions, at, at += step.ids.length, visitOne);
+        break;
+      case "gather": {
+        const destinations = [step.root];
+        for (let i = 0; i < step.srcs.length; i++) {
+          inShares(step.srcs[i]!, destinations, positions, at, at += step.ids[i]!.length, visitOne);
+        }
+        break;
+      }
+      case "scatter": {
+        const lists = step.ids.map((ids) => positions.subarray(at, at += ids.length));
+        for (const { destinations, ids } of destinationSetsOf(step.dsts, lists)) {
+          inShares(step.root, destinations, ids, 0, ids.length, visitOne);
+        }
+        break;
+      }
+      case "exchange":
+        for (let i = 0; i < step.srcs.length; i++) {
+          const destinations = ascendingRanks(step.dsts[i]!);
+          const movement = { source: step.srcs[i]!, destinations, direct: true, turn: 0, turns: 1 };
+          visitOne(movement, positions, at, at += step.ids[i]!.length);
+        }
     }
-    return;
   }
-  const direct = step.commType === "exchange";
-  deliveriesOf(step).forEach(({ src, dsts }, i) => {
-    const destinations = ascendingRanks(dsts);
-    const ids = positions[i]!;
-    if (direct) visit({ source: src, destinations, direct, turn: 0, turns: 1 }, ids);
-    else inShares(src, destinations, ids, visit);
-  });
 }
 
-/** Calls `visit` with each share of what `source` sends to `destinations`, and the positions of its ids. */
+/** Calls `visit` with each share of what `source` sends to `destinations`: the ids whose positions stand from `begin` to `end`. */
 export function inShares(
   source: number,
   destinations: readonly number[],
   ids: Int32Array,
-  visit: (movement: Movement, ids: Int32Array) => void,
+  begin: number,
+  end: number,
+  visit: VisitMovement,
 ): void {
+  const count = end - begin;
   const receivers = destinations.includes(source) ? destinations.length - 1 : destinations.length;
-  const turns = Math.max(1, Math.min(receivers, ids.length));
+  const turns = Math.max(1, Math.min(receivers, count));
   for (let turn = 0; turn < turns; turn++) {
-    const [from, to] = [Math.floor(ids.length * turn / turns), Math.floor(ids.length * (turn + 1) / turns)];
-    visit({ source, destinations, direct: false, turn, turns }, ids.subarray(from, to));
+    visit(
+      { source, destinations, direct: false, turn, turns },
+      ids,
+      begin + Math.floor(count * turn / turns),
+      begin + Math.floor(count * (turn + 1) / turns),
+    );
   }
 }
 

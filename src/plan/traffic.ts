@@ -82,7 +82,7 @@ export function trafficOf(plan: readonly RedistribStep[], { ids, keys, sizes }: 
   const placeOfKey = new Map(keys.map((key, k) => [key, k]));
   const traffic = new Traffic(worldSize);
   const context = {
-    positions: plan.map((step) => positionsOf(step, placeOfId)),
+    positions: positionsOf(plan, placeOfId),
     idCount: ids.length,
     placeOfKey: (key: string) => placeOfKey.get(key)!,
     keyCount: keys.length,

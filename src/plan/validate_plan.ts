@@ -43,9 +43,10 @@ export function validatePlan(plan: readonly RedistribStep[], options: ValidatePl
   const { worldSize, meta } = options;
   if (meta === undefined) {
     requireSteps(plan).forEach((step, i) => checkOne(step, `plan[${i}]`, worldSize));
-  } else {
-    resolvePlan(plan, { worldSize, meta, positions: new Map(meta.ids.map((id, i) => [id, i])) });
+    return;
   }
+  const positioner = new IdPositioner(new Map(meta.ids.map((id, i) => [id, i])), false);
+  requireSteps(plan).forEach((step, i) => checkOneAgainst(meta, step, `plan[${i}]`, worldSize, positioner));
 }
 
 /**
@@ -61,13 +62,22 @@ export function resolvePlan(
   options: Required<ValidatePlanOptions> & { positions: ReadonlyMap<string, number> },
 ): IdPositions[] {
   const { worldSize, meta, positions } = options;
-  const positioner = new IdPositioner(positions);
+  const positioner = new IdPositioner(positions, true);
   return requireSteps(plan).map((step, i) => {
-    const place = `plan[${i}]`;
-    checkOne(step, place, worldSize, positioner.check);
-    for (const [k, key] of step.keys.entries()) requireMovable(key, meta, () => `${place}.keys[${k}]`);
+    checkOneAgainst(meta, step, `plan[${i}]`, worldSize, positioner);
     return positioner.take();
   });
+}
+
+function checkOneAgainst(
+  meta: PlanMeta,
+  step: RedistribStep,
+  place: string,
+  worldSize: number,
+  positioner: IdPositioner,
+): void {
+  checkOne(step, place, worldSize, positioner.check);
+  for (const [k, key] of step.keys.entries()) requireMovable(key, meta, () => `${place}.keys[${k}]`);
 }
 
 function requireSteps(plan: readonly RedistribStep[]): readonly RedistribStep[] {

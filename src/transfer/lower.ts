@@ -12,7 +12,7 @@
  */
 
 import { forEachWay, HOP_FIELDS, type ReplicaRanks, type Way } from "../plan/item_ways.ts";
-import { type IdPositions, positionsOf } from "../plan/movements.ts";
+import { type IdPositions, joinPositions, positionsOf } from "../plan/movements.ts";
 import type { RedistribStep } from "../plan/step.ts";
 import type { Catalogue } from "./catalogue.ts";
 import type { GroupBroadcast, Message, Phase, Program } from "./program.ts";
@@ -41,14 +41,23 @@ export function lowerPlan(
   rank: number,
   options: LoweringOptions,
 ): Program {
-  const positions = plan.map((step) => positionsOf(step, catalogue.idIndices));
-  return lowerResolved(plan, positions, catalogue, rank, options);
+  return lower(plan, positionsOf(plan, catalogue.idIndices), catalogue, rank, options);
 }
 
 /** As {@linkcode lowerPlan}, where the positions of each step's ids in the catalogue are known. */
 export function lowerResolved(
   plan: readonly RedistribStep[],
   positions: readonly IdPositions[],
+  catalogue: Catalogue,
+  rank: number,
+  options: LoweringOptions,
+): Program {
+  return lower(plan, joinPositions(positions), catalogue, rank, options);
+}
+
+function lower(
+  plan: readonly RedistribStep[],
+  positions: Int32Array,
   catalogue: Catalogue,
   rank: number,
   options: LoweringOptions,
