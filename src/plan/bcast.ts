@@ -90,20 +90,24 @@ export function bcastTransfers(
         if (queue === undefined) queues.set(queueIndex, { src, key, transfers: [transfer] });
         else queue.transfers.push(transfer);
       }
-      transfer.ids.push(id);
+      transfer.ids.push(i);
     }
   }
   return { queues: [...queues.values()], dstSets: chooser.dstSets };
 }
 
-/** Puts transfers in order: one step each. */
-export function planBcast({ queues, dstSets }: BcastTransfers, worldSize: number): RedistribStep[] {
+/** Puts transfers in order: one step each. `ids` are those of the demand. */
+export function planBcast(
+  { queues, dstSets }: BcastTransfers,
+  ids: readonly string[],
+  worldSize: number,
+): RedistribStep[] {
   return scheduleTransfers(queues, dstSets, worldSize).map(({ src, key, transfer }) => ({
     commType: "bcast",
     root: src,
     srcs: [src],
     dsts: dstSets[transfer.dstSet]!.slice(),
-    ids: transfer.ids,
+    ids: transfer.ids.map((i) => ids[i]!),
     keys: [key],
   }));
 }
@@ -111,21 +115,19 @@ export function planBcast({ queues, dstSets }: BcastTransfers, worldSize: number
 /** The traffic that {@linkcode trafficOf} finds for the plan, which does not depend on the order of its steps: every item travels in one of them. */
 export function bcastTraffic(
   { queues, dstSets }: BcastTransfers,
-  { ids, keys, sizes }: Items,
+  { keys, sizes }: Items,
   worldSize: number,
 ): Traffic {
   const traffic = new Traffic(worldSize);
-  const placeOfId = new Map(ids.map((id, i) => [id, i]));
   for (const { src, key, transfers } of queues) {
     const ofKey = sizes.byKey[keys.indexOf(key)]!;
     for (const { dstSet, ids } of transfers) {
       const dsts = dstSets[dstSet]!;
-      const places = Int32Array.from(ids, (id) => placeOfId.get(id)!);
-      inShares(src, dsts, places, 0, ids.length, (share, places, begin, end) => {
+      inShares(src, dsts, ids, 0, ids.length, (share, ids, begin, end) => {
         let bytes = 0;
         let items = 0;
         for (let i = begin; i < end; i++) {
-          const size = ofKey[places[i]!]!;
+          const size = ofKey[ids[i]!]!;
           bytes += size;
           if (size > 0) items++;
         }
@@ -144,7 +146,7 @@ class SourceChooser {
   readonly #demand: Demand;
   readonly #gpusPerNode: number;
   /** By class and holders. */
-  readonly #choices: (Map<string | number, Choice> | undefined)[] = [];
+  readonly #choices = new Map<string | number, Choice>();
   /** By their ranks. */
   readonly #dstSetsByRanks = new Map<string, DstSet>();
 
@@ -154,11 +156,12 @@ class SourceChooser {
   }
 
   choose(wantedClass: number, holders: readonly number[]): Choice {
-    const byHolders = this.#choices[wantedClass] ??= new Map<string | number, Choice>();
-    const name = holders.length === 1 ? holders[0]! : holders.join();
-    let choice = byHolders.get(name);
+    const name = holders.length === 1
+      ? holders[0]! * this.#demand.wantedBy.length + wantedClass
+      : `${wantedClass}:${holders.join()}`;
+    let choice = this.#choices.get(name);
     if (choice === undefined) {
-      byHolders.set(name, choice = this.#workOut(this.#demand.wantedBy[wantedClass]!, holders));
+      this.#choices.set(name, choice = this.#workOut(this.#demand.wantedBy[wantedClass]!, holders));
     }
     return choice;
   }

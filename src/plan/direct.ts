@@ -19,7 +19,7 @@ import { exchangeSteps } from "./exchange_steps.ts";
 import type { ItemSizes } from "./item_sizes.ts";
 import type { LackClass, SendLimits } from "./lack.ts";
 import { type LinkBounds, linkBounds } from "./link_bounds.ts";
-import { type HopLimits, type Piece, type Spread, spread } from "./spread.ts";
+import { type HopLimits, type Piece, type Spread, Spreader } from "./spread.ts";
 import type { ExchangeStep } from "./step.ts";
 import { type Items, Traffic, trafficOf } from "./traffic.ts";
 
@@ -35,6 +35,9 @@ const PASSES = [1, 3, 9];
 
 /** Hops of all passes together, of which there may be more only in a single pass. */
 const MOST_HOPS_PLACED = 1 << 19;
+
+/** Hops of all pieces together, to which classes are cut no finer. */
+const MOST_HOPS = 1 << 19;
 
 /**
  * Derives the plan: exchanges, each entry with one destination.
@@ -86,9 +89,12 @@ function cut(
   const pieces: Piece[] = [];
   const oneKey = sizes.byKey.map((_, k) => [k]);
   let hopCount = 0;
+  let hopsWanted = 0;
+  for (const one of classes) hopsWanted += one.shape.lacking.length * shareOf(one, bounds) / PIECE_SHARE;
+  const pieceShare = PIECE_SHARE * Math.max(1, hopsWanted / MOST_HOPS);
   const cutOne = (one: LackClass) => {
     const { shape, keys, ids } = one;
-    const wanted = Math.max(1, Math.ceil(shareOf(one, bounds) / PIECE_SHARE));
+    const wanted = Math.max(1, Math.ceil(shareOf(one, bounds) / pieceShare));
     if (wanted > 2 * ids.length && keys.length > 1) {
       for (const k of keys) cutOne(ofKey(one, oneKey[k]!, sizes));
       return;
@@ -155,17 +161,19 @@ function findWays(
   let bestExcess = Infinity;
   while (true) {
     let excess: { rank: number; node: number } = { rank: Infinity, node: Infinity };
+    const spreader = new Spreader(pieces, hopCount, cluster, bounds, limits, relays);
+    let done = 1;
     for (const passes of PASSES) {
       if (passes > 1 && passes * hopCount > MOST_HOPS_PLACED) break;
-      const ways = spread(pieces, hopCount, cluster, bounds, limits, passes, relays);
+      for (; done < passes; done++) spreader.pass();
       excess = {
-        rank: bounds.outOfRank > 0 ? Math.max(...ways.outOfRank) / bounds.outOfRank : 0,
-        node: bounds.outOfNode > 0 ? Math.max(...ways.outOfNode) / bounds.outOfNode : 0,
+        rank: bounds.outOfRank > 0 ? Math.max(...spreader.outOfRank) / bounds.outOfRank : 0,
+        node: bounds.outOfNode > 0 ? Math.max(...spreader.outOfNode) / bounds.outOfNode : 0,
       };
       const larger = Math.max(excess.rank, excess.node);
       const better = larger < 0.995 * bestExcess;
       if (better) {
-        best = ways;
+        best = spreader.spread();
         bestExcess = larger;
       }
       if (bestExcess <= NEAR) return best!;

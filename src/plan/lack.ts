@@ -154,8 +154,8 @@ class ShapeTable {
   readonly #demand: Demand;
   readonly #gpusPerNode: number;
   readonly #relays: Uint8Array | undefined;
-  /** By class of the demand, by holders and senders; undefined where nobody lacks anything. */
-  readonly #known: Map<number | string, KnownShape | undefined>[];
+  /** By class of the demand, holders and senders; undefined where nobody lacks anything. */
+  readonly #known = new Map<number | string, KnownShape | undefined>();
   /** By class of the demand, the nodes of those who want it, as if none had it. */
   readonly #wanting: LackingNode[][] = [];
 
@@ -163,19 +163,19 @@ class ShapeTable {
     this.#relays = relays;
     this.#demand = demand;
     this.#gpusPerNode = gpusPerNode;
-    this.#known = demand.wantedBy.map(() => new Map());
   }
 
   /** The shape of what `holders` have, of whom `senders` can send it. */
   find(wantedClass: number, holders: readonly number[], senders = holders): KnownShape | undefined {
-    const ofClass = this.#known[wantedClass]!;
-    const one = holders.length === 1 && senders.length === 1;
-    const name = one ? holders[0]! : holders.join() + (senders === holders ? "" : `/${senders.join()}`);
-    let known = ofClass.get(name);
-    if (known === undefined && !ofClass.has(name)) {
-      ofClass.set(name, known = this.#make(wantedClass, holders, senders));
+    const known = this.#known;
+    const name = holders.length === 1 && senders.length === 1
+      ? holders[0]! * this.#demand.wantedBy.length + wantedClass
+      : `${wantedClass}:${holders.join()}` + (senders === holders ? "" : `/${senders.join()}`);
+    let shape = known.get(name);
+    if (shape === undefined && !known.has(name)) {
+      known.set(name, shape = this.#make(wantedClass, holders, senders));
     }
-    return known;
+    return shape;
   }
 
   #make(wantedClass: number, holders: readonly number[], senders: readonly number[]): KnownShape | undefined {
@@ -188,13 +188,19 @@ class ShapeTable {
       : wantedBy;
     if (lacking.length === 0) return undefined;
     const nodes = lacking === wantedBy ? this.#nodesWanting(wantedClass) : lackingNodes(lacking, this.#gpusPerNode);
-    const isInner = ({ node }: LackingNode): boolean => holdersAt.has(node);
+    const innerNodes: LackingNode[] = [];
+    const outerNodes: LackingNode[] = [];
+    for (const one of nodes) {
+      const beside = holdersAt.find(({ node }) => node === one.node);
+      if (beside === undefined) outerNodes.push(one);
+      else innerNodes.push({ ...one, holders: beside.ranks });
+    }
     const shape: Shape = {
       holders: having,
-      holderNodes: [...holdersAt.keys()],
+      holderNodes: holdersAt.map(({ node }) => node),
       lacking,
-      innerNodes: nodes.filter(isInner).map(({ node, lacking }) => ({ node, holders: holdersAt.get(node)!, lacking })),
-      outerNodes: this.#withRelays(nodes.some(isInner) ? nodes.filter((node) => !isInner(node)) : nodes),
+      innerNodes,
+      outerNodes: this.#withRelays(outerNodes),
     };
     return { shape, classes: [] };
   }
@@ -214,17 +220,17 @@ class ShapeTable {
 }
 
 function lackingNodes(lacking: readonly number[], gpusPerNode: number): LackingNode[] {
-  return Array.from(byNode(lacking, gpusPerNode), ([node, lacking]) => ({ node, holders: [], lacking }));
+  return byNode(lacking, gpusPerNode).map(({ node, ranks }) => ({ node, holders: [], lacking: ranks }));
 }
 
 /** Ranks, which ascend, by their node, ascending. */
-function byNode(ranks: readonly number[], gpusPerNode: number): Map<number, number[]> {
-  const nodes = new Map<number, number[]>();
+function byNode(ranks: readonly number[], gpusPerNode: number): { readonly node: number; readonly ranks: number[] }[] {
+  const nodes: { readonly node: number; readonly ranks: number[] }[] = [];
   for (const rank of ranks) {
     const node = Math.floor(rank / gpusPerNode);
-    const onNode = nodes.get(node);
-    if (onNode === undefined) nodes.set(node, [rank]);
-    else onNode.push(rank);
+    const last = nodes.at(-1);
+    if (last?.node === node) last.ranks.push(rank);
+    else nodes.push({ node, ranks: [rank] });
   }
   return nodes;
 }

@@ -24,7 +24,7 @@ export interface Movement {
 export type IdPositions = readonly Int32Array[];
 
 /** Takes a movement, and where in `ids` the positions of its ids begin and end. */
-export type VisitMovement = (movement: Movement, ids: Int32Array, begin: number, end: number) => void;
+export type VisitMovement<Ids = Int32Array> = (movement: Movement, ids: Ids, begin: number, end: number) => void;
 
 /** The lists of ids of a step. */
 function idListsOf(step: RedistribStep): readonly (readonly string[])[] {
@@ -104,13 +104,13 @@ export function forEachMovement(
 }
 
 /** Calls `visit` with each share of what `source` sends to `destinations`: the ids whose positions stand from `begin` to `end`. */
-export function inShares(
+export function inShares<Ids>(
   source: number,
   destinations: readonly number[],
-  ids: Int32Array,
+  ids: Ids,
   begin: number,
   end: number,
-  visit: VisitMovement,
+  visit: VisitMovement<Ids>,
 ): void {
   const count = end - begin;
   const receivers = destinations.includes(source) ? destinations.length - 1 : destinations.length;

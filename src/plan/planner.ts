@@ -118,7 +118,7 @@ export class RedistribPlanner {
       return {
         traffic: () => bcastTraffic(transfers, items, worldSize),
         steps: () => transfers.queues.reduce((steps, { transfers }) => steps + transfers.length, 0),
-        plan: () => planBcast(transfers, worldSize),
+        plan: () => planBcast(transfers, ids, worldSize),
       };
     };
     const gatherScatter = (): Draft => {

@@ -8,8 +8,8 @@
 export interface Transfer {
   /** The ranks that receive, as an index into the list of all sets of destinations. */
   readonly dstSet: number;
-  /** What they receive. */
-  readonly ids: string[];
+  /** What they receive, by position. */
+  readonly ids: number[];
 }
 
 /** The transfers of one key from one source, in the order in which they came up. */

@@ -35,10 +35,6 @@ export interface Spread {
   readonly hops: Int32Array;
   /** The number of rounds. What arrives in a round can be passed on in later ones. */
   readonly rounds: number;
-  /** By rank, the bytes that leave. */
-  readonly outOfRank: Float64Array;
-  /** By node, the bytes that leave for other nodes. */
-  readonly outOfNode: Float64Array;
 }
 
 /** How many ranks at most are considered for passing one piece on, beside its holders. */
@@ -52,46 +48,14 @@ const MOST_CHOSEN_RECEIVERS = 8;
  * Each hop is sent by the rank that, of those that have the piece and may pass it on, is the least loaded in relation to the bounds; the first to
  * receive are those with the least to send, because they may have to pass it on. What has to leave a piece's holders is counted against them
  * from the start, shared between them, so that what others can do is left to others.
- *
- * @param pieces The pieces, those that are hardest to place first.
- * @param hopCount The number of hops of all pieces together.
- * @param cluster Ranks in the world and on a node.
- * @param bounds What loads are measured by.
- * @param limits How often a piece may be passed on.
- * @param passes How many times all pieces are placed; each pass but the first moves each piece to where it is best with all others in their places.
- * @param relays By rank, whether it may pass on what it received; all may where it is absent.
  */
-export function spread(
-  pieces: readonly Piece[],
-  hopCount: number,
-  cluster: { worldSize: number; gpusPerNode: number },
-  bounds: LinkBounds,
-  limits: HopLimits,
-  passes: number,
-  relays?: Uint8Array,
-): Spread {
-  const spreader = new Spreader(hopCount, cluster, bounds, limits, relays);
-  for (const piece of pieces) spreader.expect(piece);
-  for (const piece of pieces) {
-    spreader.expected(piece);
-    spreader.place(piece);
-  }
-  for (let pass = 1; pass < passes; pass++) {
-    for (const piece of pieces) {
-      spreader.take(piece);
-      spreader.place(piece);
-    }
-  }
-  let rounds = 0;
-  for (let i = 2; i < spreader.hops.length; i += 3) rounds = Math.max(rounds, spreader.hops[i]! + 1);
-  const { hops, outOfRank, outOfNode } = spreader;
-  return { hops, rounds, outOfRank, outOfNode };
-}
-
-class Spreader implements Omit<Spread, "rounds"> {
-  readonly hops: Int32Array;
+export class Spreader {
+  /** By rank, the bytes that leave. */
   readonly outOfRank: Float64Array;
+  /** By node, the bytes that leave for other nodes. */
   readonly outOfNode: Float64Array;
+  readonly #hops: Int32Array;
+  readonly #pieces: readonly Piece[];
   readonly #gpusPerNode: number;
   readonly #limits: HopLimits;
   readonly #relays: Uint8Array | undefined;
@@ -104,35 +68,58 @@ class Spreader implements Omit<Spread, "rounds"> {
   /** Where the next hop is written. */
   #at = 0;
 
+  /**
+   * Places all pieces.
+   *
+   * @param pieces The pieces, those that are hardest to place first.
+   * @param hopCount The number of hops of all pieces together.
+   * @param cluster Ranks in the world and on a node.
+   * @param bounds What loads are measured by.
+   * @param limits How often a piece may be passed on.
+   * @param relays By rank, whether it may pass on what it received; all may where it is absent.
+   */
   constructor(
+    pieces: readonly Piece[],
     hopCount: number,
     cluster: { worldSize: number; gpusPerNode: number },
     bounds: LinkBounds,
     limits: HopLimits,
     relays: Uint8Array | undefined,
   ) {
+    this.#pieces = pieces;
     this.#relays = relays;
-    this.hops = new Int32Array(3 * hopCount);
+    this.#hops = new Int32Array(3 * hopCount);
     this.outOfRank = new Float64Array(cluster.worldSize);
     this.outOfNode = new Float64Array(Math.ceil(cluster.worldSize / cluster.gpusPerNode));
     this.#gpusPerNode = cluster.gpusPerNode;
     this.#limits = limits;
     this.#rankWeight = bounds.outOfRank > 0 ? 1 / bounds.outOfRank : 0;
     this.#nodeWeight = bounds.outOfNode > 0 ? 1 / bounds.outOfNode : 0;
+    for (const { of: { shape }, bytes } of pieces) this.#share(shape, bytes);
+    for (const piece of pieces) {
+      this.#share(piece.of.shape, -piece.bytes);
+      this.#place(piece);
+    }
   }
 
-  /** Counts the first copy of a piece against its holders. */
-  expect({ of: { shape }, bytes }: Piece): void {
-    this.#share(shape, bytes);
+  /** Takes each piece in turn to where it is best with all others in their places. */
+  pass(): void {
+    for (const piece of this.#pieces) {
+      this.#take(piece);
+      this.#place(piece);
+    }
   }
 
-  /** Takes that back. */
-  expected({ of: { shape }, bytes }: Piece): void {
-    this.#share(shape, -bytes);
+  /** The ways as they are now. */
+  spread(): Spread {
+    const hops = this.#hops.slice();
+    let rounds = 0;
+    for (let i = 2; i < hops.length; i += 3) rounds = Math.max(rounds, hops[i]! + 1);
+    return { hops, rounds };
   }
 
   /** Finds a way for a piece. */
-  place({ of: { shape }, bytes, firstHop }: Piece): void {
+  #place({ of: { shape }, bytes, firstHop }: Piece): void {
     this.#at = 3 * firstHop;
     for (const { holders, lacking } of shape.innerNodes) {
       this.#begin(holders, 0);
@@ -142,8 +129,9 @@ class Spreader implements Omit<Spread, "rounds"> {
   }
 
   /** Forgets the way of a piece. */
-  take({ of: { shape }, bytes, firstHop }: Piece): void {
-    const { hops, outOfRank, outOfNode } = this;
+  #take({ of: { shape }, bytes, firstHop }: Piece): void {
+    const { outOfRank, outOfNode } = this;
+    const hops = this.#hops;
     for (let i = 3 * firstHop; i < 3 * (firstHop + shape.lacking.length); i += 3) {
       const from = hops[i]!;
       const node = this.#nodeOf(from);
@@ -152,6 +140,7 @@ class Spreader implements Omit<Spread, "rounds"> {
     }
   }
 
+  /** Counts the first copy of something against its holders; takes that back where `bytes` is negative. */
   #share({ holders, holderNodes, outerNodes }: Shape, bytes: number): void {
     for (const rank of holders) this.outOfRank[rank]! += bytes / holders.length;
     if (outerNodes.length === 0) return;
@@ -259,9 +248,9 @@ class Spreader implements Omit<Spread, "rounds"> {
   }
 
   #hop(from: number, to: number, round: number): void {
-    this.hops[this.#at++] = from;
-    this.hops[this.#at++] = to;
-    this.hops[this.#at++] = round;
+    this.#hops[this.#at++] = from;
+    this.#hops[this.#at++] = to;
+    this.#hops[this.#at++] = round;
   }
 
   #nodeOf(rank: number): number {
