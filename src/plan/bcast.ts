@@ -147,8 +147,8 @@ class SourceChooser {
   readonly #gpusPerNode: number;
   /** By class and holders. */
   readonly #choices = new Map<string | number, Choice>();
-  /** By their ranks. */
-  readonly #dstSetsByRanks = new Map<string, DstSet>();
+  /** By a hash of their ranks: most often one. */
+  readonly #dstSetsByHash = new Map<number, DstSet[]>();
 
   constructor(demand: Demand, gpusPerNode: number) {
     this.#demand = demand;
@@ -180,11 +180,14 @@ class SourceChooser {
   }
 
   #dstSet(dsts: readonly number[]): DstSet {
-    const name = dsts.join();
-    let set = this.#dstSetsByRanks.get(name);
-    if (set === undefined) {
-      this.#dstSetsByRanks.set(name, set = { index: this.dstSets.push(dsts) - 1, transfersFrom: new Map() });
-    }
+    let hash = 0;
+    for (let i = 0; i < dsts.length; i++) hash = Math.imul(hash ^ dsts[i]!, 0x9e3779b1) ^ (hash >>> 15);
+    const alike = this.#dstSetsByHash.get(hash);
+    let set = alike?.find(({ index }) => sameRanks(this.dstSets[index]!, dsts));
+    if (set !== undefined) return set;
+    set = { index: this.dstSets.push(dsts) - 1, transfersFrom: new Map() };
+    if (alike === undefined) this.#dstSetsByHash.set(hash, [set]);
+    else alike.push(set);
     return set;
   }
 

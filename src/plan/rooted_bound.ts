@@ -19,8 +19,8 @@ export interface Place {
 }
 
 /**
- * Seconds that the pattern "gather-scatter" takes at least in the simulation. Each key has a root, and what anyone lacks of it comes to the root unless
- * the root has it, over the root's own link or that of its node.
+ * Seconds that the pattern "gather-scatter" takes at least in the simulation. Each key has a root. What anyone lacks of it comes to the root unless the
+ * root has it, over the root's own link or that of its node; in a later phase it leaves there, unless the root alone lacked it.
  */
 export function leastSecondsOfGatherScatter(
   classes: readonly LackClass[],
@@ -28,8 +28,10 @@ export function leastSecondsOfGatherScatter(
   { worldSize, costs }: Place,
 ): number {
   const lacking = new Float64Array(sizes.byKey.length);
+  // By key, by rank, what it need not receive if it is the root, and what it need not send.
   const held = sizes.byKey.map(() => new Float64Array(worldSize));
-  for (const { shape: { holders }, keys, ids, totalBytes } of classes) {
+  const kept = sizes.byKey.map(() => new Float64Array(worldSize));
+  for (const { shape, keys, ids, totalBytes } of classes) {
     for (const k of keys) {
       let bytes = totalBytes;
       if (keys.length > 1) {
@@ -37,14 +39,17 @@ export function leastSecondsOfGatherScatter(
         for (const id of ids) bytes += sizes.byKey[k]![id]!;
       }
       lacking[k]! += bytes;
-      for (const rank of holders) held[k]![rank]! += bytes;
+      for (const rank of shape.holders) held[k]![rank]! += bytes;
+      if (shape.lacking.length === 1) kept[k]![shape.lacking[0]!]! += bytes;
     }
   }
   let most = 0;
   for (const [k, bytes] of lacking.entries()) {
-    let atOne = 0;
-    for (const n of held[k]!) atOne = Math.max(atOne, n);
-    most = Math.max(most, bytes - atOne);
+    let least = Infinity;
+    for (let root = 0; root < worldSize; root++) {
+      least = Math.min(least, 2 * (bytes - held[k]![root]!) - kept[k]![root]!);
+    }
+    most = Math.max(most, least);
   }
   return most / (costs.sameNode.bytesPerSecond + costs.network.bytesPerSecond);
 }
