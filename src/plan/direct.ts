@@ -17,14 +17,17 @@
 import type { Draft } from "./auto.ts";
 import { exchangeSteps } from "./exchange_steps.ts";
 import type { ItemSizes } from "./item_sizes.ts";
-import type { LackClass, SendLimits } from "./lack.ts";
+import type { LackClass, SendLimits, Shape } from "./lack.ts";
 import { type LinkBounds, linkBounds } from "./link_bounds.ts";
-import { type HopLimits, type Piece, type Spread, Spreader } from "./spread.ts";
+import { type HopLimits, type Piece, type Portion, type Spread, Spreader } from "./spread.ts";
 import type { ExchangeStep } from "./step.ts";
 import { type Items, Traffic, trafficOf } from "./traffic.ts";
 
 /** A piece's share of what the busiest link has to carry anyway. */
 const PIECE_SHARE = 1 / 16;
+
+/** Up to this part of a piece, classes of one shape make one together. */
+const SMALL = 1 / 4;
 
 /** Links no more above their bounds than this need no further pass, and no further hop: a hop more is a phase more. */
 const NEAR = 1.01;
@@ -56,21 +59,25 @@ export function planDirect(
   const { worldSize } = cluster;
   if (classes.length === 0) return { plan: () => [], steps: () => 0, traffic: () => new Traffic(worldSize) };
   const bounds = linkBounds(classes, cluster, items.sizes);
-  const { pieces, hopCount } = cut(classes, bounds, items.sizes);
+  const { pieces, portions, hopCount } = cut(classes, bounds, items.sizes);
   const ways = findWays(pieces, hopCount, cluster, bounds, limits?.relays);
   let steps: ExchangeStep[] | undefined;
-  const plan = () => steps ??= exchangeSteps(pieces, ways, items, worldSize, limits?.room);
+  const plan = () => steps ??= exchangeSteps(portions, ways, items, worldSize, limits?.room);
   const traffic = () =>
-    limits === undefined ? hopTraffic(pieces, ways, items.sizes, worldSize) : trafficOf(plan(), items, worldSize);
+    limits === undefined ? hopTraffic(portions, ways, items.sizes, worldSize) : trafficOf(plan(), items, worldSize);
   return { plan, steps: () => plan().length, traffic };
 }
 
 /** What {@linkcode trafficOf} finds for the plan, at less expense. */
-function hopTraffic(pieces: readonly Piece[], { hops }: Spread, sizes: ItemSizes, worldSize: number): Traffic {
-  const traffic = new Traffic(worldSize);
-  for (const { of: { shape, keys, ids }, from, to, bytes, firstHop } of pieces) {
-    let items = 0;
+function hopTraffic(portions: readonly Portion[], { hops }: Spread, sizes: ItemSizes, worldSize: number): Traffic {
+  const itemsOf = new Map<Piece, number>();
+  for (const { of: { keys, ids }, from, to, piece } of portions) {
+    let items = itemsOf.get(piece) ?? 0;
     for (const k of keys) for (let n = from; n < to; n++) if (sizes.byKey[k]![ids[n]!]! > 0) items++;
+    itemsOf.set(piece, items);
+  }
+  const traffic = new Traffic(worldSize);
+  for (const [{ shape, bytes, firstHop }, items] of itemsOf) {
     for (let i = 3 * firstHop; i < 3 * (firstHop + shape.lacking.length); i += 3) {
       traffic.add(hops[i + 2]!, hops[i]!, hops[i + 1]!, bytes, items);
     }
@@ -79,35 +86,56 @@ function hopTraffic(pieces: readonly Piece[], { hops }: Spread, sizes: ItemSizes
 }
 
 /**
- * Cuts classes into pieces, those first that load their senders most. Where single ids are too large to balance with, their keys travel apart.
+ * Cuts classes into pieces, those first that load their senders most. Where single ids are too large to balance with, their keys travel apart; small classes
+ * of one shape, which differ in their keys, share a piece.
  */
 function cut(
   classes: readonly LackClass[],
   bounds: LinkBounds,
   sizes: ItemSizes,
-): { pieces: Piece[]; hopCount: number } {
+): { pieces: Piece[]; portions: Portion[]; hopCount: number } {
   const pieces: Piece[] = [];
+  const portions: Portion[] = [];
+  const shared = new Map<Shape, { readonly piece: Piece; share: number }>();
   const oneKey = sizes.byKey.map((_, k) => [k]);
   let hopCount = 0;
   let hopsWanted = 0;
   for (const one of classes) hopsWanted += one.shape.lacking.length * shareOf(one, bounds) / PIECE_SHARE;
   const pieceShare = PIECE_SHARE * Math.max(1, hopsWanted / MOST_HOPS);
+  const newPiece = (shape: Shape): Piece => {
+    const piece = { shape, bytes: 0, firstHop: hopCount };
+    pieces.push(piece);
+    hopCount += shape.lacking.length;
+    return piece;
+  };
   const cutOne = (one: LackClass) => {
     const { shape, keys, ids } = one;
-    const wanted = Math.max(1, Math.ceil(shareOf(one, bounds) / pieceShare));
+    const share = shareOf(one, bounds) / pieceShare;
+    const wanted = Math.max(1, Math.ceil(share));
+    if (share <= SMALL) {
+      let small = shared.get(shape);
+      if (small === undefined || small.share + share > SMALL) {
+        shared.set(shape, small = { piece: newPiece(shape), share: 0 });
+      }
+      small.share += share;
+      small.piece.bytes += one.totalBytes;
+      portions.push({ of: one, from: 0, to: ids.length, piece: small.piece });
+      return;
+    }
     if (wanted > 2 * ids.length && keys.length > 1) {
       for (const k of keys) cutOne(ofKey(one, oneKey[k]!, sizes));
       return;
     }
     for (const { from, to, bytes } of evenParts(one, Math.min(wanted, ids.length))) {
-      pieces.push({ of: one, from, to, bytes, firstHop: hopCount });
-      hopCount += shape.lacking.length;
+      const piece = newPiece(shape);
+      piece.bytes = bytes;
+      portions.push({ of: one, from, to, piece });
     }
   };
   for (const one of classes) cutOne(one);
-  const loads = pieces.map(({ of: { shape }, bytes }) => bytes * shape.lacking.length);
+  const loads = pieces.map(({ shape, bytes }) => bytes * shape.lacking.length);
   const order = pieces.map((_, i) => i).sort((a, b) => loads[b]! - loads[a]! || a - b);
-  return { pieces: order.map((i) => pieces[i]!), hopCount };
+  return { pieces: order.map((i) => pieces[i]!), portions, hopCount };
 }
 
 /** What falls to a rank or a node that passes all of a class on, beside what the busiest has to carry anyway. */
@@ -199,7 +227,7 @@ function findWays(
 function mostHops(pieces: readonly Piece[]): HopLimits {
   let nodes = 1;
   let ranks = 1;
-  for (const { of: { shape: { innerNodes, outerNodes } } } of pieces) {
+  for (const { shape: { innerNodes, outerNodes } } of pieces) {
     nodes = Math.max(nodes, outerNodes.length);
     for (const { lacking } of innerNodes) ranks = Math.max(ranks, lacking.length);
     for (const { lacking } of outerNodes) ranks = Math.max(ranks, lacking.length - 1);

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Piece, Spread } from "./spread.ts";
+import type { Portion, Spread } from "./spread.ts";
 import type { ExchangeStep } from "./step.ts";
 import type { Items } from "./traffic.ts";
 
@@ -26,7 +26,7 @@ interface Load {
 /**
  * Writes one exchange for each round and set of keys. Every entry has one destination, so that the plan says of each copy who sends it.
  *
- * @param pieces What travels.
+ * @param portions What travels.
  * @param spread How.
  * @param items The ids and keys that positions stand for.
  * @param worldSize The number of ranks.
@@ -34,13 +34,13 @@ interface Load {
  * between the parts of all rounds stand fences.
  */
 export function exchangeSteps(
-  pieces: readonly Piece[],
+  portions: readonly Portion[],
   spread: Spread,
   items: Items,
   worldSize: number,
   room: Float64Array | undefined,
 ): ExchangeStep[] {
-  const rounds = loadsByRound(pieces, spread, worldSize);
+  const rounds = loadsByRound(portions, spread, worldSize);
   const write = (loads: readonly Load[]) => withKeysTogether(loads.map((load) => step(load, items)));
   if (room === undefined) return rounds.flatMap(write);
   const parts = rounds.flatMap((loads) => splitRound(loads, items, worldSize, room));
@@ -70,9 +70,9 @@ function withKeysTogether(steps: readonly ExchangeStep[]): ExchangeStep[] {
 }
 
 /** By round, what travels of each set of keys. */
-function loadsByRound(pieces: readonly Piece[], { hops, rounds }: Spread, worldSize: number): Load[][] {
+function loadsByRound(portions: readonly Portion[], { hops, rounds }: Spread, worldSize: number): Load[][] {
   const byRound = Array.from({ length: rounds }, () => new Map<readonly number[], Load>());
-  for (const { of: { keys, ids, shape }, from, to, firstHop } of pieces) {
+  for (const { of: { keys, ids }, from, to, piece: { shape, firstHop } } of portions) {
     for (let i = 3 * firstHop; i < 3 * (firstHop + shape.lacking.length); i += 3) {
       const loads = byRound[hops[i + 2]!]!;
       let load = loads.get(keys);

@@ -6,7 +6,7 @@
 
 import { Duties } from "./duties.ts";
 import type { ItemSizes } from "./item_sizes.ts";
-import type { LackClass } from "./lack.ts";
+import type { LackClass, Shape } from "./lack.ts";
 
 /** The least bytes that the busiest link of each kind carries, whatever the plan. */
 export interface LinkBounds {
@@ -54,27 +54,30 @@ export function linkBounds(
   const ranks = new Duties(worldSize);
   const nodes = new Duties(Math.ceil(worldSize / gpusPerNode));
   let [largest, largestBetweenNodes] = [0, 0];
+  const bytesOf = new Map<Shape, number>();
   for (const { shape, keys, ids, totalBytes } of classes) {
-    const { holders, holderNodes, lacking, innerNodes, outerNodes } = shape;
-    for (const rank of lacking) intoRank[rank]! += totalBytes;
-    for (const { holders, lacking } of innerNodes) {
-      ranks.add(holders, totalBytes);
-      if (lacking.length > 1) ranks.add([...holders, ...lacking], totalBytes * (lacking.length - 1));
-    }
-    for (const { node, lacking } of outerNodes) {
-      intoNode[node]! += totalBytes;
-      ranks.add(lacking, totalBytes * (lacking.length - 1));
-    }
+    bytesOf.set(shape, (bytesOf.get(shape) ?? 0) + totalBytes);
     let largestOfClass = 0;
     for (const k of keys) for (const id of ids) largestOfClass = Math.max(largestOfClass, sizes.byKey[k]![id]!);
     largest = Math.max(largest, largestOfClass);
+    if (shape.outerNodes.length > 0) largestBetweenNodes = Math.max(largestBetweenNodes, largestOfClass);
+  }
+  for (const [{ holders, holderNodes, lacking, innerNodes, outerNodes }, bytes] of bytesOf) {
+    for (const rank of lacking) intoRank[rank]! += bytes;
+    for (const { holders, lacking } of innerNodes) {
+      ranks.add(holders, bytes);
+      if (lacking.length > 1) ranks.add([...holders, ...lacking], bytes * (lacking.length - 1));
+    }
+    for (const { node, lacking } of outerNodes) {
+      intoNode[node]! += bytes;
+      ranks.add(lacking, bytes * (lacking.length - 1));
+    }
     if (outerNodes.length === 0) continue;
-    largestBetweenNodes = Math.max(largestBetweenNodes, largestOfClass);
-    ranks.add(holders, totalBytes);
-    nodes.add(holderNodes, totalBytes);
+    ranks.add(holders, bytes);
+    nodes.add(holderNodes, bytes);
     if (outerNodes.length === 1) continue;
-    ranks.add([...holders, ...outerNodes.flatMap(({ lacking }) => lacking)], totalBytes * (outerNodes.length - 1));
-    nodes.add([...holderNodes, ...outerNodes.map(({ node }) => node)], totalBytes * (outerNodes.length - 1));
+    ranks.add([...holders, ...outerNodes.flatMap(({ lacking }) => lacking)], bytes * (outerNodes.length - 1));
+    nodes.add([...holderNodes, ...outerNodes.map(({ node }) => node)], bytes * (outerNodes.length - 1));
   }
   return {
     intoRank: Math.max(0, ...intoRank),

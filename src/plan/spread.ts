@@ -7,18 +7,26 @@
 import type { LackClass, LackingNode, Shape } from "./lack.ts";
 import type { LinkBounds } from "./link_bounds.ts";
 
-/** Ids of one class that travel the same way. */
+/** What travels the same way. */
 export interface Piece {
+  /** Who has and who lacks it. */
+  readonly shape: Shape;
+  /** The sum of the sizes. */
+  bytes: number;
+  /** Where its hops begin in {@linkcode Spread.hops}, counted in hops. It has as many as its shape has lacking ranks. */
+  readonly firstHop: number;
+}
+
+/** Ids of one class in a piece. */
+export interface Portion {
   /** The class. */
   readonly of: LackClass;
   /** The first of its ids, and the one after its last, by their place in the class. */
   readonly from: number;
   /** See `from`. */
   readonly to: number;
-  /** The sum of their sizes. */
-  readonly bytes: number;
-  /** Where its hops begin in {@linkcode Spread.hops}, counted in hops. It has as many as its shape has lacking ranks. */
-  readonly firstHop: number;
+  /** The piece. */
+  readonly piece: Piece;
 }
 
 /** How often something may be passed on. */
@@ -95,9 +103,9 @@ export class Spreader {
     this.#limits = limits;
     this.#rankWeight = bounds.outOfRank > 0 ? 1 / bounds.outOfRank : 0;
     this.#nodeWeight = bounds.outOfNode > 0 ? 1 / bounds.outOfNode : 0;
-    for (const { of: { shape }, bytes } of pieces) this.#share(shape, bytes);
+    for (const { shape, bytes } of pieces) this.#share(shape, bytes);
     for (const piece of pieces) {
-      this.#share(piece.of.shape, -piece.bytes);
+      this.#share(piece.shape, -piece.bytes);
       this.#place(piece);
     }
   }
@@ -119,7 +127,7 @@ export class Spreader {
   }
 
   /** Finds a way for a piece. */
-  #place({ of: { shape }, bytes, firstHop }: Piece): void {
+  #place({ shape, bytes, firstHop }: Piece): void {
     this.#at = 3 * firstHop;
     for (const { holders, lacking } of shape.innerNodes) {
       this.#begin(holders, 0);
@@ -129,7 +137,7 @@ export class Spreader {
   }
 
   /** Forgets the way of a piece. */
-  #take({ of: { shape }, bytes, firstHop }: Piece): void {
+  #take({ shape, bytes, firstHop }: Piece): void {
     const { outOfRank, outOfNode } = this;
     const hops = this.#hops;
     for (let i = 3 * firstHop; i < 3 * (firstHop + shape.lacking.length); i += 3) {
