@@ -82,15 +82,17 @@ export function bcastTransfers(
       for (let n = 1; n < nearest.length; n++) if (load[nearest[n]!]! < load[nearest[chosen]!]!) chosen = n;
       const src = nearest[chosen]!;
       load[src]! += choice.dstCount;
-      let transfer = choice.transfersFrom[chosen]![k];
-      if (transfer === undefined) {
-        choice.transfersFrom[chosen]![k] = transfer = { dstSet: choice.dstSet, ids: [] };
-        const queueIndex = src * distinctKeys.length + k;
-        const queue = queues.get(queueIndex);
-        if (queue === undefined) queues.set(queueIndex, { src, key, transfers: [transfer] });
-        else queue.transfers.push(transfer);
+      const transfer = choice.transfersFrom[chosen]![k];
+      if (transfer !== undefined) {
+        transfer.ids.push(i);
+        continue;
       }
-      transfer.ids.push(i);
+      const added: Transfer = { dstSet: choice.dstSet, ids: [i] };
+      choice.transfersFrom[chosen]![k] = added;
+      const queueIndex = src * distinctKeys.length + k;
+      const queue = queues.get(queueIndex);
+      if (queue === undefined) queues.set(queueIndex, { src, key, transfers: [added] });
+      else queue.transfers.push(added);
     }
   }
   return { queues: [...queues.values()], dstSets: chooser.dstSets };

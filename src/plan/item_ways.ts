@@ -103,8 +103,7 @@ export function forEachWay(plan: readonly RedistribStep[], context: WayContext, 
 }
 
 /** A movement and its place in the plan. */
-interface Move {
-  readonly movement: Movement;
+interface Move extends Movement {
   /** The positions of its ids: those from `begin` to `end`. */
   readonly ids: Int32Array;
   readonly begin: number;
@@ -121,8 +120,9 @@ function movesOf(plan: readonly RedistribStep[], { positions }: WayContext): Mov
   for (let step = 0; step < plan.length; step++) {
     fencesBefore[step + 1] = fencesBefore[step]! + (isFence(plan[step]!) ? 1 : 0);
   }
-  forEachMovement(plan, positions, (step, movement, ids, begin, end) => {
-    if (begin < end) moves.push({ movement, ids, begin, end, step, fences: fencesBefore[step]! });
+  forEachMovement(plan, positions, (step, { source, destinations, direct, turn, turns }, ids, begin, end) => {
+    if (begin === end) return;
+    moves.push({ source, destinations, direct, turn, turns, ids, begin, end, step, fences: fencesBefore[step]! });
   });
   return moves;
 }
@@ -154,7 +154,7 @@ class Table {
   /** By id, its moves: those of id i from `#begin[i]` to `#begin[i + 1]`. */
   readonly #movesOfId: Int32Array;
   readonly #begin: Int32Array;
-  /** By class, its first id; where its ids begin in `#ids`, and at last where they end. */
+  /** By class, one of its ids; where its ids begin in `#ids`, and at last where they end. */
   readonly #first: number[] = [];
   readonly #firstPlace: Int32Array;
   readonly #ids: Int32Array;
@@ -186,7 +186,9 @@ class Table {
 
   /** The ids of a class, ascending. */
   idsOf(c: number): Int32Array {
-    return this.#ids.subarray(this.#firstPlace[c], this.#firstPlace[c + 1]);
+    // As `subarray` does, several times faster.
+    const first = this.#firstPlace[c]!;
+    return new Int32Array(this.#ids.buffer, first * Int32Array.BYTES_PER_ELEMENT, this.#firstPlace[c + 1]! - first);
   }
 
   /** How many moves the ids of a class have, and each of them. */
@@ -211,16 +213,20 @@ class Table {
     const mask = 2 ** Math.ceil(Math.log2(2 * idCount + 2)) - 1;
     const slots = new Int32Array(mask + 1);
     const movesOfId = this.#movesOfId;
-    for (let id = 0; id < idCount; id++) {
-      const begin = this.#begin[id]!;
-      const end = this.#begin[id + 1]!;
-      if (begin === end) continue;
-      let hash = end - begin;
-      for (let i = begin; i < end; i++) hash = Math.imul(hash ^ movesOfId[i]!, 0x9e3779b1) ^ (hash >>> 15);
-      let slot = (hash ^ (hash >>> 16)) & mask;
-      while (slots[slot]! > 0 && !this.#sameMoves(this.#first[slots[slot]! - 1]!, id)) slot = (slot + 1) & mask;
-      if (slots[slot] === 0) slots[slot] = this.#first.push(id);
-      classOf[id] = slots[slot]! - 1;
+    // In the order of the moves, because those of a class are looked at again in the order of classes: what lies together is read together.
+    for (const move of this.#moves) {
+      for (let n = move.begin; n < move.end; n++) {
+        const id = move.ids[n]!;
+        if (classOf[id]! >= 0) continue;
+        const begin = this.#begin[id]!;
+        const end = this.#begin[id + 1]!;
+        let hash = end - begin;
+        for (let i = begin; i < end; i++) hash = Math.imul(hash ^ movesOfId[i]!, 0x9e3779b1) ^ (hash >>> 15);
+        let slot = (hash ^ (hash >>> 16)) & mask;
+        while (slots[slot]! > 0 && !this.#sameMoves(this.#first[slots[slot]! - 1]!, id)) slot = (slot + 1) & mask;
+        if (slots[slot] === 0) slots[slot] = this.#first.push(id);
+        classOf[id] = slots[slot]! - 1;
+      }
     }
     return classOf;
   }
@@ -307,15 +313,15 @@ class Pathfinder {
     this.hopCount = 0;
     const count = table.moveCount(c);
     for (let m = 0; m < count; m++) {
-      const { movement, step, fences } = table.move(c, m);
+      const move = table.move(c, m);
+      const { source, step, fences } = move;
       if (fences > fencesAtMost) break;
       this.#step = step;
-      const { source } = movement;
       if (!this.#has(source)) {
         origins.push(source);
         this.#note(source, 0);
       }
-      this.#move(movement, Math.max(this.#since[source]!, this.floors[fences]!));
+      this.#move(move, Math.max(this.#since[source]!, this.floors[fences]!));
     }
   }
 

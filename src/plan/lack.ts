@@ -81,17 +81,18 @@ export function findLack(
   const everyKey = keys.map((_, k) => k);
   const keyLists = new Map([[everyKey.join(), everyKey]]);
   const note = (id: number, { shape, classes: ofShape }: KnownShape, keys: readonly number[]) => {
-    let found = ofShape.find((one) => one.keys === keys);
-    if (found === undefined) {
-      found = { shape, keys, ids: [], bytes: [], totalBytes: 0 };
-      ofShape.push(found);
-      classes.push(found);
-    }
     let bytes = 0;
     for (const k of keys) bytes += sizes.byKey[k]![id]!;
-    found.ids.push(id);
-    found.bytes.push(bytes);
-    found.totalBytes += bytes;
+    const found = ofShape.find((one) => one.keys === keys);
+    if (found === undefined) {
+      const one: LackClass = { shape, keys, ids: [id], bytes: [bytes], totalBytes: bytes };
+      ofShape.push(one);
+      classes.push(one);
+    } else {
+      found.ids.push(id);
+      found.bytes.push(bytes);
+      found.totalBytes += bytes;
+    }
   };
 
   for (const [i, id] of demand.ids.entries()) {

@@ -72,9 +72,10 @@ export function forEachMovement(
   visit: (step: number, ...movement: Parameters<VisitMovement>) => void,
 ): void {
   let at = 0;
-  for (let n = 0; n < plan.length; n++) {
+  let n = 0;
+  const visitOne: VisitMovement = (movement, ids, begin, end) => visit(n, movement, ids, begin, end);
+  for (; n < plan.length; n++) {
     const step = plan[n]!;
-    const visitOne: VisitMovement = (movement, ids, begin, end) => visit(n, movement, ids, begin, end);
     switch (step.commType) {
       case "bcast":
         inShares(step.root, ascendingRanks(step.dsts), positions, at, at += step.ids.length, visitOne);
