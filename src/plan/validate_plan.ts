@@ -7,7 +7,6 @@
 import { PlanError } from "../errors.ts";
 import { show } from "../show.ts";
 import { checkStep, IdPositioner, type IdsCheck } from "./check_step.ts";
-import type { IdPositions } from "./movements.ts";
 import { rawStep } from "./plan_json.ts";
 import type { RedistribStep } from "./step.ts";
 
@@ -60,7 +59,7 @@ export function validatePlan(plan: readonly RedistribStep[], options: ValidatePl
 export function resolvePlan(
   plan: readonly RedistribStep[],
   options: Required<ValidatePlanOptions> & { positions: ReadonlyMap<string, number> },
-): IdPositions[] {
+): Int32Array[][] {
   const { worldSize, meta, positions } = options;
   const positioner = new IdPositioner(positions, true);
   return requireSteps(plan).map((step, i) => {
