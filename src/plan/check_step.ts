@@ -154,8 +154,8 @@ function requireOnce(list: readonly unknown[], place: string, what: string): voi
   fail(`${place}[${again}]`, `${what} ${show(list[again])} is named twice`);
 }
 
-/** How many positions memory is taken for at once. */
-const CHUNK = 1 << 16;
+/** How many positions memory is taken for at once, at most. */
+const LARGEST_CHUNK = 1 << 16;
 
 /** Checks lists of ids and looks up their positions, without a set for each list. */
 export class IdPositioner {
@@ -208,7 +208,7 @@ export class IdPositioner {
   /** Room for a list's positions. Most lists of a large plan are short: memory of its own would cost each more than it is worth. */
   #stretch(length: number): Int32Array {
     if (this.#used + length > this.#chunk.length) {
-      this.#chunk = new Int32Array(Math.max(CHUNK, length));
+      this.#chunk = new Int32Array(Math.max(length, Math.min(LARGEST_CHUNK, 2 * this.#chunk.length)));
       this.#used = 0;
     }
     const begin = this.#used;
