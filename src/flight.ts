@@ -115,17 +115,18 @@ export function compareFlights(records: ReadonlyMap<number, readonly FlightEntry
   return { transfer, positions, differences, sentences: [...positions.flatMap(late), ...differences.map(differing)] };
 }
 
-/** A number that grows as a transfer goes on; a failure does not count as progress. */
+/**
+ * A number that grows as a transfer goes on; a failure does not count as progress. What has finished counts first: phases are enqueued before those ahead of
+ * them have finished.
+ */
 function progressOf(entries: readonly FlightEntry[]): number {
   const stages: FlightStage[] = ["set-up", "agreement", "phase", "verification", "commit"];
-  const events = ["enqueued", "started", "finished"];
   const most = 1e6;
-  return Math.max(
-    -1,
-    ...entries.filter(({ event }) => event !== "failed").map(({ stage, phase, event }) =>
-      (stages.indexOf(stage) * most + phase + 1) * events.length + events.indexOf(event)
-    ),
-  );
+  const furthest = (of: readonly FlightEntry[]) =>
+    Math.max(-1, ...of.map(({ stage, phase }) => stages.indexOf(stage) * most + phase + 1));
+  const finished = entries.filter(({ event }) => event === "finished");
+  const issued = entries.filter(({ event }) => event === "enqueued" || event === "started");
+  return furthest(finished) * stages.length * most + furthest(issued);
 }
 
 function differencesOf(records: ReadonlyMap<number, readonly FlightEntry[]>): FlightDifference[] {

@@ -55,6 +55,14 @@ Deno.test("compareFlights() tells who is missing, who is late, and who issued so
   );
 });
 
+Deno.test("compareFlights() goes by what has finished: phases are enqueued ahead", () => {
+  const ahead = [{}, { phase: 1 }];
+  const { positions } = compareFlights(
+    new Map([[0, recordOf([...ahead, { phase: 0, event: "finished" }])], [1, recordOf(ahead)]]),
+  );
+  assertEquals(positions.map(({ state }) => state), ["furthest", "late"]);
+});
+
 Deno.test("compareFlights() names a receive without a send", () => {
   const { differences } = compareFlights(
     new Map([[0, recordOf([{}])], [1, recordOf([{ receives: [{ peer: 0, bytes: 8 }] }])]]),
@@ -84,7 +92,8 @@ Deno.test("an error of a transfer carries the flight record, and the records of 
   const phase = flights.get(1)!.find(({ stage, event }) => stage === "phase" && event === "enqueued")!;
   assertEquals([phase.steps, phase.keys, phase.receives?.map(({ peer }) => peer)], [[0], ["tokens"], [0]]);
   const { positions, differences } = compareFlights(flights);
-  assertEquals(positions.map(({ state }) => state), ["furthest", "late", "late"]);
+  // What rank 1 had enqueued before it gave up may have reached rank 2, which then is no later than rank 0.
+  assertEquals(positions.slice(0, 2).map(({ state }) => state), ["furthest", "late"]);
   assertEquals(differences, []);
   assertEquals(positions[1]!.last?.event, "failed");
   assertEquals(cluster.managers[2]!.flight(), flights.get(2));

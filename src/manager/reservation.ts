@@ -1,0 +1,306 @@
+/**
+ * What a rank checks and reserves for a transfer before it agrees to it.
+ *
+ * Everything that can be refused is refused here: a plan that is not valid, an (id, key) that the rank is to send and has not, or not as the meta says,
+ * memory that is not there. From the agreement on nothing is allocated.
+ *
+ * @module
+ */
+
+import type { Communicator } from "../comm/communicator.ts";
+import { type DeviceRuntime, isOutOfMemory } from "../device/runtime.ts";
+import { aligned, type Lot, type Slab, type SlabPool } from "../device/slab.ts";
+import { type Refusal, SeqferryError } from "../errors.ts";
+import type { RedistribStep } from "../plan/step.ts";
+import { resolvePlan } from "../plan/validate_plan.ts";
+import { copyMetadata } from "../sample/fields.ts";
+import { SequenceSample } from "../sample/sequence_sample.ts";
+import { show } from "../show.ts";
+import { Catalogue, type CatalogueKey, sameKey } from "../transfer/catalogue.ts";
+import { lowerResolved } from "../transfer/lower.ts";
+import { outgoingOf, type OutgoingPhase, packingBytes } from "../transfer/outgoing.ts";
+import { Places } from "../transfer/places.ts";
+import type { Program } from "../transfer/program.ts";
+import type { ReplicaGroup } from "../transfer/run.ts";
+import { canonicalBytes } from "./canonical_bytes.ts";
+import { fingerprint } from "./fingerprint.ts";
+import type { Storage } from "./storage.ts";
+import { type Lengths, lengthsOf, SampleTable, type StoredSample } from "./stored_sample.ts";
+
+/** What a rank has to reserve from. */
+export interface Holdings {
+  /** The world's communicator. */
+  readonly communicator: Communicator;
+  /** This rank's device. */
+  readonly device: DeviceRuntime;
+  /** What this rank holds. */
+  readonly storage: Storage;
+  /** Where memory comes from. */
+  readonly pool: SlabPool;
+  /** The replica groups with communicators of their own. */
+  readonly replicaGroups: readonly ReplicaGroup[];
+}
+
+/** A program with its memory. */
+export interface Reserved {
+  /** The items. */
+  readonly catalogue: Catalogue;
+  /** What this rank does. */
+  readonly program: Program;
+  /** Where the items lie, or will. */
+  readonly places: Places;
+  /** What leaves this rank, cut into operations. */
+  readonly outgoing: readonly OutgoingPhase[];
+  /** Where messages are packed; null where none is. */
+  readonly staging: Slab | null;
+  /** What will be installed. */
+  readonly incoming: readonly StoredSample[];
+}
+
+/** How many refusals one rank spells out. */
+const MOST_REFUSALS = 256;
+
+/** Everything that one rank can check and reserve for itself. Finds reasons to refuse; throws nothing. */
+export function prepare(
+  holdings: Holdings,
+  meta: SequenceSample,
+  plan: readonly RedistribStep[],
+  verify: boolean,
+): { digest: string; reserved: Reserved | null; refusals: Omit<Refusal, "rank">[] } {
+  const { rank, worldSize } = holdings.communicator;
+  const replicaGroups = holdings.replicaGroups.map(({ members }) => members);
+  let digest = "";
+  try {
+    if (!(meta instanceof SequenceSample)) throw new SeqferryError("meta is not a SequenceSample");
+    const catalogue = new Catalogue(meta);
+    const positions = resolvePlan(plan, { worldSize, meta, positions: catalogue.idIndices });
+    digest = fingerprint(canonicalBytes({ meta, catalogue, plan, positions, replicaGroups, verify }));
+    const program = lowerResolved(plan, positions, catalogue, rank, { worldSize, replicaGroups });
+    const places = new Places(catalogue.size);
+    const refusals = findRequired(holdings.storage, catalogue, program, places);
+    if (refusals.length > 0) return { digest, reserved: null, refusals };
+    if (verify) holdings.device.copier.reserve();
+    return { digest, reserved: reserve(holdings, meta, catalogue, program, places), refusals: [] };
+  } catch (error) {
+    const reason = isOutOfMemory(error)
+      ? `there is not enough device memory: ${error.message}`
+      : error instanceof Error
+      ? error.message
+      : String(error);
+    return { digest, reserved: null, refusals: [{ reason }] };
+  }
+}
+
+/** Finds the places of what the plan takes this rank to have. Returns what it has not, or not as the meta says. */
+function findRequired(
+  storage: Storage,
+  catalogue: Catalogue,
+  program: Program,
+  places: Places,
+): Omit<Refusal, "rank">[] {
+  const refusals: Omit<Refusal, "rank">[] = [];
+  for (const { keyIndices, rows } of rowsByKeys(catalogue, program.required)) {
+    /** The keys of the last sample, and where among them those are that are required. */
+    let fields: readonly CatalogueKey[] | undefined;
+    let positions: number[] = [];
+    for (const row of rows) {
+      const sample = storage.peek(catalogue.ids[row]!);
+      if (sample !== undefined && sample.fields !== fields) {
+        fields = sample.fields;
+        positions = keyIndices.map((k) => sample.fields.findIndex((field) => sameKey(field, catalogue.keys[k]!)));
+      }
+      for (let i = 0; i < keyIndices.length; i++) {
+        const item = catalogue.item(keyIndices[i]!, row);
+        const position = sample === undefined ? -1 : positions[i]!;
+        const lot = position < 0 ? null : sample!.lotAt(position);
+        if (lot !== null && hasLengths(sample!.lengthsAt(position), catalogue, item)) {
+          places.put(item, lot, sample!.pieceAt(position));
+          continue;
+        }
+        if (refusals.length === MOST_REFUSALS) {
+          refusals.push({ reason: `there are more than ${MOST_REFUSALS} reasons; the others are left out` });
+          return refusals;
+        }
+        refusals.push(refusalOf(sample, catalogue, item));
+      }
+    }
+  }
+  return refusals;
+}
+
+function keptLengths(catalogue: Catalogue, item: number): Lengths {
+  return catalogue.isSingle[item] === 1 ? catalogue.lengths[item]! : lengthsOf(catalogue.seqlensOf(item));
+}
+
+function hasLengths(stored: Lengths, catalogue: Catalogue, item: number): boolean {
+  if (typeof stored === "number") return catalogue.isSingle[item] === 1 && catalogue.lengths[item] === stored;
+  return same(stored, catalogue.seqlensOf(item));
+}
+
+/** Why an item cannot be sent from here. */
+function refusalOf(sample: StoredSample | undefined, catalogue: Catalogue, item: number): Omit<Refusal, "rank"> {
+  const id = catalogue.idOf(item);
+  const { name: key, dtype, trailingShape } = catalogue.keyOf(item);
+  const refusal = (why: string) => ({
+    reason: `id ${JSON.stringify(id)}, key ${JSON.stringify(key)}: ${why}`,
+    id,
+    key,
+  });
+  if (sample === undefined) return refusal("the id is not stored here, and the plan sends it from here");
+  const position = sample.positionOf(key);
+  if (position < 0 || sample.lotAt(position) === null) {
+    return refusal("there is no data under the key, and the plan sends it from here");
+  }
+  const lengths = sample.lengthsAt(position);
+  const found = { ...sample.fields[position]!, seqlens: typeof lengths === "number" ? [lengths] : lengths };
+  const expected = { dtype, trailingShape, seqlens: catalogue.seqlensOf(item) };
+  const field = (["dtype", "trailingShape", "seqlens"] as const).find((name) => !same(found[name], expected[name]))!;
+  return refusal(`${field} is ${show(found[field])} here and ${show(expected[field])} in the meta`);
+}
+
+/** Whether two names, or two lists of numbers, are the same. */
+function same(a: string | readonly number[] | null, b: string | readonly number[] | null): boolean {
+  if (!Array.isArray(a) || !Array.isArray(b)) return a === b;
+  return a.length === b.length && a.every((value, i) => value === b[i]);
+}
+
+/** Reserves memory for what arrives and for packing, and lays out what arrives. */
+function reserve(
+  holdings: Holdings,
+  meta: SequenceSample,
+  catalogue: Catalogue,
+  program: Program,
+  places: Places,
+): Reserved {
+  const { pool, communicator } = holdings;
+  const { rank, worldSize } = communicator;
+  const arriving = program.phases.flatMap(({ receives, broadcasts }) => [
+    ...receives,
+    ...broadcasts.filter(({ root }) => root !== rank),
+  ]);
+  let slab: Slab | null = null;
+  let lot: Lot | null = null;
+  let staging: Slab | null = null;
+  try {
+    if (program.received.length > 0) {
+      slab = pool.allocate(arriving.reduce((total, { bytes }) => total + aligned(bytes), 0));
+      lot = layOut(slab, arriving, catalogue, program.received, places);
+      slab.seal();
+    }
+    const outgoing = outgoingOf(program, catalogue, places, worldSize);
+    const bytes = packingBytes(outgoing);
+    if (bytes > 0) staging = pool.allocate(bytes);
+    const incoming = incomingSamples(meta, catalogue, program, places);
+    return { catalogue, program, places, outgoing, staging, incoming };
+  } catch (error) {
+    staging?.seal();
+    lot?.releaseAll();
+    slab?.seal();
+    throw error;
+  }
+}
+
+/** Gives what arrives its places: each message in one piece. The pieces are numbered in the order of the items. */
+function layOut(
+  slab: Slab,
+  messages: readonly { readonly items: Uint32Array; readonly bytes: number }[],
+  catalogue: Catalogue,
+  received: Uint32Array,
+  places: Places,
+): Lot {
+  // Items without bytes travel in no message, and lie anywhere.
+  const offsetOf = new Float64Array(catalogue.size);
+  let messageStart = 0;
+  for (const { items, bytes } of messages) {
+    let offset = messageStart;
+    for (const item of items) {
+      offsetOf[item] = offset;
+      offset += catalogue.bytes[item]!;
+    }
+    messageStart += aligned(bytes);
+  }
+  const offsets = new Float64Array(received.length);
+  const sizes = new Float64Array(received.length);
+  for (let piece = 0; piece < received.length; piece++) {
+    offsets[piece] = offsetOf[received[piece]!]!;
+    sizes[piece] = catalogue.bytes[received[piece]!]!;
+  }
+  const lot = slab.lot(offsets, sizes);
+  for (let piece = 0; piece < received.length; piece++) places.put(received[piece]!, lot, piece);
+  return lot;
+}
+
+/** The samples that will be installed: one for each id, with the keys received in the order of the meta, and the meta's metadata. */
+function incomingSamples(
+  meta: SequenceSample,
+  catalogue: Catalogue,
+  program: Program,
+  places: Places,
+): StoredSample[] {
+  const { received } = program;
+  if (received.length === 0) return [];
+  const count = catalogue.ids.length;
+  const lot = places.lotOf(received[0]!);
+  const samples: StoredSample[] = [];
+  for (const { keyIndices, rows } of rowsByKeys(catalogue, received)) {
+    const own = meta.keys.map((key) => catalogue.keyIndex(key)!).filter((k) => keyIndices.includes(k));
+    const values = copyMetadata(meta.metadata);
+    const table = new SampleTable({
+      fields: own.map((k) => catalogue.keys[k]!),
+      lots: own.map(() => lot),
+      names: Object.keys(values),
+      hasData: true,
+    }, rows.length);
+    for (const row of rows) {
+      samples.push(table.add(
+        catalogue.ids[row]!,
+        (position) => places.pieceOf(own[position]! * count + row),
+        (position) => keptLengths(catalogue, own[position]! * count + row),
+        (name) => values[name]![row],
+      ));
+    }
+  }
+  return samples;
+}
+
+/** Sets of keys, and the positions of the ids that receive just these. Mostly there is one. */
+function rowsByKeys(
+  catalogue: Catalogue,
+  received: Uint32Array,
+): { keyIndices: readonly number[]; rows: number[] }[] {
+  const count = catalogue.ids.length;
+  /** By id the number of its set: 0 is the empty one. */
+  const setOf = new Uint32Array(count);
+  const sets: { keyIndices: readonly number[]; rows: number[]; with: Map<number, number> }[] = [
+    { keyIndices: [], rows: [], with: new Map() },
+  ];
+  /** Ids come in stretches that go from one set to the same other. */
+  let before = 0, after = 0, lastKey = -1;
+  for (const item of received) {
+    const row = item % count;
+    const keyIndex = (item - row) / count;
+    if (setOf[row] !== before || keyIndex !== lastKey || after === 0) {
+      before = setOf[row]!;
+      lastKey = keyIndex;
+      const known = sets[before]!.with.get(keyIndex);
+      after = known ??
+        sets.push({ keyIndices: [...sets[before]!.keyIndices, keyIndex], rows: [], with: new Map() }) - 1;
+      sets[before]!.with.set(keyIndex, after);
+    }
+    setOf[row] = after;
+  }
+  for (let row = 0; row < count; row++) if (setOf[row]! > 0) sets[setOf[row]!]!.rows.push(row);
+  return sets.filter(({ rows }) => rows.length > 0);
+}
+
+/** Lets everything go that was reserved. */
+export function discard(reserved: Reserved | null): void {
+  if (reserved === null) return;
+  releaseStaging(reserved);
+  for (const sample of reserved.incoming) sample.release();
+}
+
+/** Lets go what was needed for the move alone. */
+export function releaseStaging({ staging }: Reserved): void {
+  staging?.seal();
+}
