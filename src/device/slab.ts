@@ -10,6 +10,7 @@
  */
 
 import type { AddressWords } from "./copy_batch.ts";
+import { NumberColumn } from "./number_column.ts";
 import { type DeviceRuntime, isOutOfMemory } from "./runtime.ts";
 import type { Stream } from "./stream.ts";
 
@@ -23,9 +24,6 @@ const SMALLEST_ARENA_BYTES = 256 << 10;
 const ARENA_GROWTH = 1.25;
 /** Bytes of the largest slab of a lane. */
 const LARGEST_ARENA_BYTES = 64 << 20;
-
-/** Pieces that a lot has room for when it begins to grow. */
-const SMALLEST_CAPACITY = 16;
 
 /** Rounds up to the alignment of what has memory of its own. */
 export function aligned(byteLength: number): number {
@@ -207,46 +205,38 @@ interface Run {
 
 /** Numbers by piece: an array, or a map of the pieces in use once the lot has moved. */
 class Column {
-  #dense: Float64Array;
-  #length = 0;
+  #dense: NumberColumn;
   #sparse: Map<number, number> | undefined;
 
   constructor(values: Float64Array) {
-    this.#dense = values;
-    this.#length = values.length;
+    this.#dense = new NumberColumn(values);
   }
 
   /** The number of a piece; 0 for one that is not kept. */
   at(piece: number): number {
-    return this.#sparse === undefined ? this.#dense[piece]! : this.#sparse.get(piece) ?? 0;
+    return this.#sparse === undefined ? this.#dense.at(piece) : this.#sparse.get(piece) ?? 0;
   }
 
   set(piece: number, value: number): void {
-    if (this.#sparse === undefined) this.#dense[piece] = value;
+    if (this.#sparse === undefined) this.#dense.set(piece, value);
     else this.#sparse.set(piece, value);
   }
 
   /** Appends to the array; returns the piece. */
   push(value: number): number {
-    if (this.#length === this.#dense.length) {
-      const larger = new Float64Array(2 * this.#length + SMALLEST_CAPACITY);
-      larger.set(this.#dense);
-      this.#dense = larger;
-    }
-    this.#dense[this.#length] = value;
-    return this.#length++;
+    return this.#dense.push(value);
   }
 
   /** The pieces, ascending. */
   *positions(): Iterable<number> {
     if (this.#sparse !== undefined) yield* this.#sparse.keys();
-    else for (let piece = 0; piece < this.#length; piece++) yield piece;
+    else for (let piece = 0; piece < this.#dense.length; piece++) yield piece;
   }
 
   /** Forgets all other pieces. Nothing is appended after that. */
   keep(pieces: readonly number[]): void {
     this.#sparse = new Map(pieces.map((piece) => [piece, this.at(piece)]));
-    this.#dense = new Float64Array(0);
+    this.#dense = new NumberColumn(new Float64Array(0));
   }
 }
 

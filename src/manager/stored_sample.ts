@@ -7,12 +7,12 @@
  * @module
  */
 
+import { NumberColumn } from "../device/number_column.ts";
 import { type Lot, Region } from "../device/slab.ts";
 import { copyValues, OwnedFields } from "../sample/fields.ts";
 import { SequenceSample } from "../sample/sequence_sample.ts";
 import type { CatalogueKey } from "../transfer/catalogue.ts";
 import { DeviceTensor } from "../transfer/device_tensor.ts";
-import { NumberColumn } from "./number_column.ts";
 
 /** The lengths of an id's sequences under one key; where there is just one, it alone. */
 export type Lengths = number | readonly number[];
@@ -35,8 +35,8 @@ class KeyColumn {
 
   constructor(lot: Lot | null, capacity: number) {
     this.lot = lot;
-    this.pieces = new NumberColumn(capacity);
-    this.#lengths = new NumberColumn(capacity);
+    this.pieces = new NumberColumn(new Float64Array(capacity), 0);
+    this.#lengths = new NumberColumn(new Float64Array(capacity), 0);
   }
 
   push(row: number, piece: number, lengths: Lengths): void {
