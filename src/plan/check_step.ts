@@ -6,6 +6,7 @@
 
 import { PlanError } from "../errors.ts";
 import { show } from "../show.ts";
+import { sameList } from "./same_list.ts";
 
 /** The six fields of a step in the reference's spelling, not yet known to hold what they should. */
 export interface RawStep {
@@ -222,12 +223,6 @@ export class IdPositioner {
     this.#lists = [];
     return lists;
   }
-}
-
-function sameList(a: readonly unknown[], b: readonly unknown[]): boolean {
-  if (a.length !== b.length) return false;
-  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
-  return true;
 }
 
 function unknownId(id: unknown, place: string): PlanError {

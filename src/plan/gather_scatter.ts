@@ -8,6 +8,7 @@
 import { PlanError } from "../errors.ts";
 import { show } from "../show.ts";
 import type { Demand } from "./demand.ts";
+import { sameList } from "./same_list.ts";
 import type { GatherStep, RedistribStep, ScatterStep } from "./step.ts";
 import { type GlobalStorageTracker, type Holding, includesRank } from "./storage_tracker.ts";
 
@@ -101,10 +102,6 @@ function idsByDestination(demand: Demand): string[][] {
     for (const group of demand.groupsOf[demand.classOf[i]!]!) byGroup[group]!.push(id);
   }
   return demand.groupOf.map((group) => byGroup[group]!.slice());
-}
-
-function sameList(a: readonly unknown[], b: readonly unknown[]): boolean {
-  return a.length === b.length && a.every((item, i) => item === b[i]);
 }
 
 function sameLists(a: readonly (readonly unknown[])[], b: readonly (readonly unknown[])[]): boolean {
