@@ -24,8 +24,18 @@
 #define SPIN MICROSECOND
 #define YIELD (100 * MICROSECOND)
 /* For how long after the last move a query that has nothing to tell only yields the processor, and then how long it naps at most. */
-#define MAKE_WAY (500 * MICROSECOND)
-#define LONGEST_NAP (50 * MICROSECOND)
+#define LOOK 500
+#ifndef MW
+#define MW 500
+#endif
+#ifndef CAP
+#define CAP 500
+#endif
+#ifndef NAP0
+#define NAP0 50
+#endif
+#define MAKE_WAY (MW * MICROSECOND)
+#define LONGEST_NAP (NAP0 * MICROSECOND)
 /* How many streams beside the one asked for a query looks at. */
 #define OTHERS_PER_QUERY 32
 
@@ -90,13 +100,14 @@ void engine_make_way(void) {
     do {
       yield_once();
       if (engine_progress(NULL, QUERY_BUDGET)) return;
-    } while (now_nanoseconds() - start < LONGEST_NAP);
+    } while (now_nanoseconds() - start < LOOK * MICROSECOND);
     return;
   }
   uint32_t rings = doorbell_arm();
   if (engine_progress(NULL, QUERY_BUDGET)) return;
   engine_unlock();
-  doorbell_wait(rings, LONGEST_NAP);
+  uint64_t n = (start - last_moved) / 8; if (n < LONGEST_NAP) n = LONGEST_NAP; if (n > CAP * MICROSECOND) n = CAP * MICROSECOND;
+  doorbell_wait(rings, n);
   engine_lock();
   engine_progress(NULL, QUERY_BUDGET);
 }

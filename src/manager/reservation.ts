@@ -16,16 +16,15 @@ import { resolvePlan } from "../plan/validate_plan.ts";
 import { copyMetadata } from "../sample/fields.ts";
 import { SequenceSample } from "../sample/sequence_sample.ts";
 import { show } from "../show.ts";
-import { Catalogue, type CatalogueKey, sameKey } from "../transfer/catalogue.ts";
+import { type Catalogue, type CatalogueKey, catalogueOf, sameKey } from "../transfer/catalogue.ts";
 import { lowerResolved } from "../transfer/lower.ts";
 import { outgoingOf, type OutgoingPhase, packingBytes } from "../transfer/outgoing.ts";
 import { Places } from "../transfer/places.ts";
 import type { Program } from "../transfer/program.ts";
 import type { ReplicaGroup } from "../transfer/run.ts";
-import { canonicalBytes } from "./canonical_bytes.ts";
-import { fingerprint } from "./fingerprint.ts";
 import type { Storage } from "./storage.ts";
 import { type Lengths, lengthsOf, SampleTable, type StoredSample } from "./stored_sample.ts";
+import { termsDigest } from "./terms.ts";
 
 /** What a rank has to reserve from. */
 export interface Holdings {
@@ -43,6 +42,8 @@ export interface Holdings {
 
 /** A program with its memory. */
 export interface Reserved {
+  /** The positions of all ids of the plan, one after another. */
+  readonly positions: Int32Array;
   /** The items. */
   readonly catalogue: Catalogue;
   /** What this rank does. */
@@ -72,15 +73,15 @@ export function prepare(
   let digest = "";
   try {
     if (!(meta instanceof SequenceSample)) throw new SeqferryError("meta is not a SequenceSample");
-    const catalogue = new Catalogue(meta);
+    const catalogue = catalogueOf(meta);
     const positions = resolvePlan(plan, { worldSize, meta, positions: catalogue.idIndices });
-    digest = fingerprint(canonicalBytes({ meta, catalogue, plan, positions, replicaGroups, verify }));
+    digest = termsDigest({ meta, catalogue, plan, positions, replicaGroups, verify });
     const program = lowerResolved(plan, positions, catalogue, rank, { worldSize, replicaGroups });
     const places = new Places(catalogue.size);
     const refusals = findRequired(holdings.storage, catalogue, program, places);
     if (refusals.length > 0) return { digest, reserved: null, refusals };
     if (verify) holdings.device.copier.reserve();
-    return { digest, reserved: reserve(holdings, meta, catalogue, program, places), refusals: [] };
+    return { digest, reserved: { positions, ...reserve(holdings, meta, catalogue, program, places) }, refusals: [] };
   } catch (error) {
     const reason = isOutOfMemory(error)
       ? `there is not enough device memory: ${error.message}`
@@ -171,7 +172,7 @@ function reserve(
   catalogue: Catalogue,
   program: Program,
   places: Places,
-): Reserved {
+): Omit<Reserved, "positions"> {
   const { pool, communicator } = holdings;
   const { rank, worldSize } = communicator;
   const arriving = program.phases.flatMap(({ receives, broadcasts }) => [

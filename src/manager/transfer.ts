@@ -131,7 +131,7 @@ export async function transfer(
     const verdict: Verdict = { digest, sequence: context.sequence, refusals, cuts };
     const { transferId, cutsByRank } = await agree(context, progress, verdict, deadline);
     progress.transferId = transferId;
-    const { program, catalogue, incoming } = reserved!;
+    const { program, positions, catalogue, incoming } = reserved!;
     await move(context, reserved!, cutsByRank, progress, deadline, options);
     const objections = verify ? await verifyBytes(context, reserved!, progress, deadline) : [];
     const vote: Vote = { transferId, objections };
@@ -142,7 +142,7 @@ export async function transfer(
     context.lastCommitted = transferId;
     context.storage.install(incoming);
     releaseStaging(reserved!);
-    const reference = referenceBytes(plan, catalogue, context.communicator.rank, context.gatherGroups);
+    const reference = referenceBytes(plan, positions, catalogue, context.communicator.rank, context.gatherGroups);
     return {
       transferId,
       phases: program.phases.length,

@@ -155,73 +155,77 @@ function requireOnce(list: readonly unknown[], place: string, what: string): voi
   fail(`${place}[${again}]`, `${what} ${show(list[again])} is named twice`);
 }
 
-/** How many positions memory is taken for at once, at most. */
-const LARGEST_CHUNK = 1 << 16;
+/** How many positions there is room for at first. */
+const FIRST_ROOM = 256;
 
 /** Checks lists of ids and looks up their positions, without a set for each list. */
 export class IdPositioner {
-  /** What was looked up since {@linkcode IdPositioner.take}; undefined where nobody asks. */
-  #lists: Int32Array[] | undefined;
+  readonly #known: readonly string[];
   readonly #positions: ReadonlyMap<string, number>;
   /** By position the number of the last list that named it. */
   readonly #namedIn: Int32Array;
   #list = 0;
   #lastIds: readonly unknown[] = [];
-  #lastPositions: Int32Array = new Int32Array(0);
-  #chunk = new Int32Array(0);
+  /** Where the last list's positions begin. */
+  #lastBegin = 0;
+  /** What was looked up, list after list; null where nobody asks. */
+  #found: Int32Array<ArrayBuffer> | null;
   #used = 0;
 
   /**
    * Starts with nothing checked.
    *
-   * @param positions The known ids, numbered from 0 on.
-   * @param keep Whether {@linkcode IdPositioner.take} will ask for the positions.
+   * @param known The known ids.
+   * @param positions Their positions.
+   * @param keep Whether {@linkcode IdPositioner.found} will be asked for.
    */
-  constructor(positions: ReadonlyMap<string, number>, keep: boolean) {
+  constructor(known: readonly string[], positions: ReadonlyMap<string, number>, keep: boolean) {
+    this.#known = known;
     this.#positions = positions;
-    this.#namedIn = new Int32Array(positions.size);
-    this.#lists = keep ? [] : undefined;
+    this.#namedIn = new Int32Array(known.length);
+    this.#found = keep ? new Int32Array(FIRST_ROOM) : null;
   }
 
   /** Takes one list. */
   readonly check: IdsCheck = (value, place) => {
     const ids = requireList(value, place);
     // Steps that differ in their keys alone name the same ids one after another.
+    const begin = this.#used;
+    const found = this.#found === null ? null : this.#roomFor(ids.length);
     if (sameList(ids, this.#lastIds)) {
-      this.#lists?.push(this.#lastPositions);
+      found?.copyWithin(begin, this.#lastBegin, this.#lastBegin + ids.length);
       return;
     }
-    const found = this.#lists === undefined ? undefined : this.#stretch(ids.length);
     const list = ++this.#list;
+    // Mostly ids come in the order of the known ones, with as many between each and the next: where two steps were alike, the third is tried without the map.
+    let last = -1, stride = 0, next = -1;
     for (let i = 0; i < ids.length; i++) {
-      const position = this.#positions.get(ids[i] as string);
+      const position = next >= 0 && this.#known[next] === ids[i] ? next : this.#positions.get(ids[i] as string);
       if (position === undefined) throw unknownId(ids[i], `${place}[${i}]`);
       if (this.#namedIn[position] === list) fail(`${place}[${i}]`, `id ${show(ids[i])} is named twice`);
       this.#namedIn[position] = list;
-      if (found !== undefined) found[i] = position;
+      if (found !== null) found[begin + i] = position;
+      const onward = position + position - last;
+      next = position - last === stride && onward < this.#known.length ? onward : -1;
+      stride = position - last;
+      last = position;
     }
     this.#lastIds = ids;
-    if (found === undefined) return;
-    this.#lists!.push(found);
-    this.#lastPositions = found;
+    this.#lastBegin = begin;
   };
 
-  /** Room for a list's positions. Most lists of a large plan are short: memory of its own would cost each more than it is worth. */
-  #stretch(length: number): Int32Array {
-    if (this.#used + length > this.#chunk.length) {
-      this.#chunk = new Int32Array(Math.max(length, Math.min(LARGEST_CHUNK, 2 * this.#chunk.length)));
-      this.#used = 0;
-    }
-    const begin = this.#used;
-    this.#used += length;
-    return new Int32Array(this.#chunk.buffer, begin * Int32Array.BYTES_PER_ELEMENT, length);
+  #roomFor(count: number): Int32Array {
+    const before = this.#found!;
+    this.#used += count;
+    if (this.#used <= before.length) return before;
+    const larger = this.#found = new Int32Array(Math.max(this.#used, 2 * before.length));
+    larger.set(before);
+    return larger;
   }
 
-  /** The positions of the lists since the last call. */
-  take(): Int32Array[] {
-    const lists = this.#lists!;
-    this.#lists = [];
-    return lists;
+  /** The positions of all ids of the lists, one after another. */
+  get found(): Int32Array {
+    return new Int32Array(this.#found!.buffer, 0, this.#used);
   }
 }
 

@@ -11,12 +11,13 @@
  * - An exchange without sources is a *fence*: what stands behind it in the plan starts in a later phase than all that stands before it.
  *
  * What happens to an item follows from the movements that it has a part in. So the plan is turned round first, from ids by movement to movements by id;
- * items with the same movements have the same way, which is worked out once.
+ * items with the same movements have the same way, which is worked out once. So it is for keys whose steps differ in nothing but the key.
  *
  * @module
  */
 
-import { forEachMovement, type Movement } from "./movements.ts";
+import { forEachMovement, idListsOf, type Movement } from "./movements.ts";
+import { sameList } from "./same_list.ts";
 import { isFence, type RedistribStep } from "./step.ts";
 
 /** A replica group that broadcasts of items go through. */
@@ -54,6 +55,8 @@ export interface Way {
   readonly hops: Int32Array;
   /** The broadcasts, in the plan's order. */
   readonly casts: readonly Cast[];
+  /** The positions of all steps that a step named here stands for: for each of the keys the one with that key. */
+  stepsLike(step: number): readonly number[];
 }
 
 /** What the ids and keys of a plan are, and where. */
@@ -81,9 +84,8 @@ export interface WayContext {
  * @returns The number of phases.
  */
 export function forEachWay(plan: readonly RedistribStep[], context: WayContext, visit: (way: Way) => void): number {
-  const moves = movesOf(plan, context);
   const fences = plan.filter(isFence).length;
-  const tables = tablesOf(plan, moves, context);
+  const tables = tablesOf(plan, context);
   const pathfinder = new Pathfinder(context);
   // What stands behind a fence starts where all before it ends, which has to be known first.
   for (let fence = 0; fence < fences; fence++) {
@@ -96,7 +98,8 @@ export function forEachWay(plan: readonly RedistribStep[], context: WayContext, 
     for (let c = 0; c < table.classCount; c++) {
       pathfinder.find(table, c, fences);
       const { origins, hopCount, hops, casts } = pathfinder;
-      visit({ keys: table.keys, ids: table.idsOf(c), origins, hopCount, hops, casts });
+      const stepsLike = (step: number) => table.stepsLike(step);
+      visit({ keys: table.keys, ids: table.idsOf(c), origins, hopCount, hops, casts, stepsLike });
     }
   }
   return pathfinder.phases;
@@ -114,42 +117,81 @@ interface Move extends Movement {
   readonly fences: number;
 }
 
-function movesOf(plan: readonly RedistribStep[], { positions }: WayContext): Move[] {
-  const moves: Move[] = [];
-  const fencesBefore = new Int32Array(plan.length + 1);
-  for (let step = 0; step < plan.length; step++) {
-    fencesBefore[step + 1] = fencesBefore[step]! + (isFence(plan[step]!) ? 1 : 0);
-  }
-  forEachMovement(plan, positions, (step, { source, destinations, direct, turn, turns }, ids, begin, end) => {
-    if (begin === end) return;
-    moves.push({ source, destinations, direct, turn, turns, ids, begin, end, step, fences: fencesBefore[step]! });
-  });
-  return moves;
+/** Keys whose items go the same ways. */
+interface LikeKeys {
+  readonly keys: number[];
+  /** The steps that they stand in, ascending: one list for those that stand in the same ones, and further ones whose steps are alike one by one. */
+  readonly steps: (readonly number[])[];
 }
 
-/** A table for each set of keys that stand in the same steps. */
-function tablesOf(plan: readonly RedistribStep[], moves: readonly Move[], context: WayContext): Table[] {
-  const { idCount, keyCount, placeOfKey } = context;
-  const stepsOfKey = Array.from({ length: keyCount }, (): number[] => []);
-  for (const [i, { keys }] of plan.entries()) for (const key of keys) stepsOfKey[placeOfKey(key)]!.push(i);
-  const bySteps = new Map<string, { readonly keys: number[]; readonly steps: readonly number[] }>();
-  for (const [k, steps] of stepsOfKey.entries()) {
-    const name = steps.join();
-    const same = bySteps.get(name);
-    if (same === undefined) bySteps.set(name, { keys: [k], steps });
-    else same.keys.push(k);
-  }
-  return Array.from(bySteps.values(), ({ keys, steps }) => {
-    if (steps.length === plan.length) return new Table(keys, moves, idCount);
+/** A table for each set of keys whose items go the same ways. */
+function tablesOf(plan: readonly RedistribStep[], context: WayContext): Table[] {
+  const fencesBefore = new Int32Array(plan.length + 1);
+  for (let n = 0; n < plan.length; n++) fencesBefore[n + 1] = fencesBefore[n]! + (isFence(plan[n]!) ? 1 : 0);
+  const sets = likeKeysOf(plan, context, fencesBefore);
+  const wanted = new Uint8Array(plan.length);
+  for (const { steps: [first] } of sets) for (const step of first!) wanted[step] = 1;
+  const moves: Move[] = [];
+  const visit: Parameters<typeof forEachMovement>[2] = (step, movement, ids, begin, end) => {
+    if (begin === end) return;
+    const { source, destinations, direct, turn, turns } = movement;
+    moves.push({ source, destinations, direct, turn, turns, ids, begin, end, step, fences: fencesBefore[step]! });
+  };
+  forEachMovement(plan, context.positions, visit, (step) => wanted[step] === 1);
+  return sets.map((set) => {
+    if (sets.length === 1) return new Table(set, moves, context.idCount);
     const taken = new Uint8Array(plan.length);
-    for (const step of steps) taken[step] = 1;
-    return new Table(keys, moves.filter(({ step }) => taken[step] === 1), idCount);
+    for (const step of set.steps[0]!) taken[step] = 1;
+    return new Table(set, moves.filter(({ step }) => taken[step] === 1), context.idCount);
   });
+}
+
+function likeKeysOf(plan: readonly RedistribStep[], context: WayContext, fencesBefore: Int32Array): LikeKeys[] {
+  const stepsOfKey = Array.from({ length: context.keyCount }, (): number[] => []);
+  for (let n = 0; n < plan.length; n++) for (const key of plan[n]!.keys) stepsOfKey[context.placeOfKey(key)]!.push(n);
+  const begins = new Int32Array(plan.length + 1);
+  for (let n = 0; n < plan.length; n++) {
+    begins[n + 1] = idListsOf(plan[n]!).reduce((end, { length }) => end + length, begins[n]!);
+  }
+  /** Whether two steps differ in nothing but their keys. */
+  const alike = (a: number, b: number): boolean =>
+    fencesBefore[a] === fencesBefore[b] && sameButForKeys(plan[a]!, plan[b]!) &&
+    samePositions(context.positions, begins[a]!, begins[b]!, begins[a + 1]! - begins[a]!);
+  const sets: LikeKeys[] = [];
+  for (const [key, steps] of stepsOfKey.entries()) {
+    const like = sets.find(({ steps: [first] }) =>
+      first!.length === steps.length && first!.every((step, i) => step === steps[i] || alike(step, steps[i]!))
+    );
+    if (like === undefined) {
+      sets.push({ keys: [key], steps: [steps] });
+    } else {
+      like.keys.push(key);
+      if (!like.steps.some((known) => sameList(known, steps))) like.steps.push(steps);
+    }
+  }
+  return sets;
+}
+
+/** Whether two steps are of the same kind, among the same ranks, with lists of ids of the same lengths. */
+function sameButForKeys(a: RedistribStep, b: RedistribStep): boolean {
+  if (a.commType !== b.commType || a.root !== b.root) return false;
+  const same = (a: readonly unknown[] | null, b: readonly unknown[] | null): boolean =>
+    a === null || b === null ? a === b : a.length === b.length &&
+      a.every((value, i) => Array.isArray(value) ? same(value, b[i] as unknown[]) : value === b[i]);
+  if (!same(a.srcs, b.srcs) || !same(a.dsts, b.dsts)) return false;
+  const [listsA, listsB] = [idListsOf(a), idListsOf(b)];
+  return listsA.length === listsB.length && listsA.every(({ length }, i) => length === listsB[i]!.length);
+}
+
+function samePositions(positions: Int32Array, a: number, b: number, count: number): boolean {
+  for (let i = 0; i < count; i++) if (positions[a + i] !== positions[b + i]) return false;
+  return true;
 }
 
 /** The moves of every id, for keys that have the same; ids with the same moves are a class. */
 class Table {
   readonly keys: readonly number[];
+  readonly #steps: readonly (readonly number[])[];
   readonly #moves: readonly Move[];
   /** By id, its moves: those of id i from `#begin[i]` to `#begin[i + 1]`. */
   readonly #movesOfId: Int32Array;
@@ -159,8 +201,9 @@ class Table {
   readonly #firstPlace: Int32Array;
   readonly #ids: Int32Array;
 
-  constructor(keys: readonly number[], moves: readonly Move[], idCount: number) {
+  constructor({ keys, steps }: LikeKeys, moves: readonly Move[], idCount: number) {
     this.keys = keys;
+    this.#steps = steps;
     this.#moves = moves;
     const begin = this.#begin = new Int32Array(idCount + 1);
     for (const move of moves) for (let i = move.begin; i < move.end; i++) begin[move.ids[i]! + 1]!++;
@@ -198,6 +241,20 @@ class Table {
 
   move(c: number, i: number): Move {
     return this.#moves[this.#movesOfId[this.#begin[this.#first[c]!]! + i]!]!;
+  }
+
+  /** See {@linkcode Way}. */
+  stepsLike(step: number): readonly number[] {
+    const steps = this.#steps;
+    if (steps.length === 1) return [step];
+    const [first] = steps;
+    let [low, high] = [0, first!.length - 1];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (first![middle]! < step) low = middle + 1;
+      else high = middle;
+    }
+    return steps.map((list) => list[low]!);
   }
 
   /** Whether a class has a move that stands after so many fences. */

@@ -20,14 +20,11 @@ export interface Movement {
   readonly turns: number;
 }
 
-/** The positions of a step's ids, in the lists in which the step has them; a bcast's in one list. */
-export type IdPositions = readonly Int32Array[];
-
 /** Takes a movement, and where in `ids` the positions of its ids begin and end. */
 export type VisitMovement<Ids = Int32Array> = (movement: Movement, ids: Ids, begin: number, end: number) => void;
 
-/** The lists of ids of a step. */
-function idListsOf(step: RedistribStep): readonly (readonly string[])[] {
+/** The lists of ids of a step; a bcast has one. */
+export function idListsOf(step: RedistribStep): readonly (readonly string[])[] {
   return step.commType === "bcast" ? [step.ids] : step.ids;
 }
 
@@ -46,16 +43,6 @@ export function positionsOf(plan: readonly RedistribStep[], positions: ReadonlyM
   return places;
 }
 
-/** The same of positions that are known by step. */
-export function joinPositions(positions: readonly IdPositions[]): Int32Array {
-  let count = 0;
-  for (const lists of positions) for (const ids of lists) count += ids.length;
-  const places = new Int32Array(count);
-  let at = 0;
-  for (const lists of positions) for (const ids of lists) for (let i = 0; i < ids.length; i++) places[at++] = ids[i]!;
-  return places;
-}
-
 /**
  * Calls `visit` with each movement of a plan.
  *
@@ -65,17 +52,24 @@ export function joinPositions(positions: readonly IdPositions[]): Int32Array {
  * @param plan Valid steps.
  * @param positions Those of all its ids, as {@linkcode positionsOf} gives them.
  * @param visit Told the position of the step too.
+ * @param wanted By step, whether its movements are wanted; all are unless told otherwise.
  */
 export function forEachMovement(
   plan: readonly RedistribStep[],
   positions: Int32Array,
   visit: (step: number, ...movement: Parameters<VisitMovement>) => void,
+  wanted: (step: number) => boolean = () => true,
 ): void {
   let at = 0;
   let n = 0;
+  let sets: DestinationSets | undefined;
   const visitOne: VisitMovement = (movement, ids, begin, end) => visit(n, movement, ids, begin, end);
   for (; n < plan.length; n++) {
     const step = plan[n]!;
+    if (!wanted(n)) {
+      for (const ids of idListsOf(step)) at += ids.length;
+      continue;
+    }
     switch (step.commType) {
       case "bcast":
         inShares(step.root, ascendingRanks(step.dsts), positions, at, at += step.ids.length, visitOne);
@@ -89,7 +83,8 @@ export function forEachMovement(
       }
       case "scatter": {
         const lists = step.ids.map((ids) => positions.subarray(at, at += ids.length));
-        for (const { destinations, ids } of destinationSetsOf(step.dsts, lists)) {
+        sets ??= new DestinationSets(positions);
+        for (const { destinations, ids } of sets.of(step.dsts, lists)) {
           inShares(step.root, destinations, ids, 0, ids.length, visitOne);
         }
         break;
@@ -132,34 +127,70 @@ interface DestinationSet {
   readonly ids: Int32Array;
 }
 
-/** By set of destinations the ids that go there; in the order in which the ranks, ascending, name them. */
-function destinationSetsOf(dsts: readonly number[], positions: IdPositions): DestinationSet[] {
-  // As in a tree: the set of destinations so far, and by the next destination the set with it.
-  interface Node {
-    readonly destinations: readonly number[];
-    readonly with: Map<number, Node>;
-    readonly ids: number[];
+/** A set of destinations; as in a tree, by the next destination the set with it. */
+interface DestinationNode {
+  readonly destinations: readonly number[];
+  readonly with: Map<number, number>;
+  /** How many ids go just there. */
+  count: number;
+}
+
+/** Finds the ids that a scatter sends to the same ranks. */
+class DestinationSets {
+  /** By id the number of its set so far; 0 is the empty one. */
+  readonly #nodeOf: Int32Array;
+
+  /** For the steps of a plan whose ids have these positions. */
+  constructor(positions: Int32Array) {
+    let last = -1;
+    for (let i = 0; i < positions.length; i++) if (positions[i]! > last) last = positions[i]!;
+    this.#nodeOf = new Int32Array(last + 1);
   }
-  const order = dsts.map((dst, i) => ({ dst, ids: positions[i]! })).sort((a, b) => a.dst - b.dst);
-  const nodes: Node[] = [];
-  const root: Node = { destinations: [], with: new Map(), ids: [] };
-  const nodeOf = new Map<number, Node>();
-  for (const { dst, ids } of order) {
-    for (const id of ids) {
-      const node = nodeOf.get(id) ?? root;
-      let larger = node.with.get(dst);
-      if (larger === undefined) {
-        node.with.set(dst, larger = { destinations: [...node.destinations, dst], with: new Map(), ids: [] });
-        nodes.push(larger);
+
+  /** By set of destinations the ids that go there; in the order in which the ranks, ascending, name them. */
+  of(dsts: readonly number[], positions: readonly Int32Array[]): DestinationSet[] {
+    const nodeOf = this.#nodeOf;
+    const order = dsts.map((dst, i) => ({ dst, ids: positions[i]! })).sort((a, b) => a.dst - b.dst);
+    const nodes: DestinationNode[] = [{ destinations: [], with: new Map(), count: 0 }];
+    const named = new Int32Array(positions.reduce((total, { length }) => total + length, 0));
+    let namedCount = 0;
+    for (const { dst, ids } of order) {
+      // Neighbours mostly have the same set.
+      let before = -1, after = 0;
+      for (let i = 0; i < ids.length; i++) {
+        const id = ids[i]!;
+        const node = nodeOf[id]!;
+        if (node === 0) named[namedCount++] = id;
+        if (node !== before) {
+          before = node;
+          after = withDestination(nodes, node, dst);
+        }
+        nodes[node]!.count--;
+        nodes[after]!.count++;
+        nodeOf[id] = after;
       }
-      nodeOf.set(id, larger);
     }
+    const lists = nodes.map(({ count }) => new Int32Array(Math.max(0, count)));
+    const filled = new Int32Array(nodes.length);
+    for (let i = 0; i < namedCount; i++) {
+      const node = nodeOf[named[i]!]!;
+      lists[node]![filled[node]!++] = named[i]!;
+      nodeOf[named[i]!] = 0;
+    }
+    return nodes.map(({ destinations }, node) => ({ destinations, ids: lists[node]! }))
+      .filter(({ ids }) => ids.length > 0);
   }
-  for (const [id, node] of nodeOf) node.ids.push(id);
-  return nodes.filter(({ ids }) => ids.length > 0).map(({ destinations, ids }) => ({
-    destinations,
-    ids: Int32Array.from(ids),
-  }));
+}
+
+/** The number of the set that has one destination more. */
+function withDestination(nodes: DestinationNode[], node: number, dst: number): number {
+  const { destinations, with: larger } = nodes[node]!;
+  let number = larger.get(dst);
+  if (number === undefined) {
+    number = nodes.push({ destinations: [...destinations, dst], with: new Map(), count: 0 }) - 1;
+    larger.set(dst, number);
+  }
+  return number;
 }
 
 function ascendingRanks(ranks: readonly number[]): readonly number[] {

@@ -44,7 +44,7 @@ export function validatePlan(plan: readonly RedistribStep[], options: ValidatePl
     requireSteps(plan).forEach((step, i) => checkOne(step, `plan[${i}]`, worldSize));
     return;
   }
-  const positioner = new IdPositioner(new Map(meta.ids.map((id, i) => [id, i])), false);
+  const positioner = new IdPositioner(meta.ids, new Map(meta.ids.map((id, i) => [id, i])), false);
   requireSteps(plan).forEach((step, i) => checkOneAgainst(meta, step, `plan[${i}]`, worldSize, positioner));
 }
 
@@ -52,20 +52,18 @@ export function validatePlan(plan: readonly RedistribStep[], options: ValidatePl
  * Validates a plan, and looks up the positions of its ids while at it.
  *
  * @param plan The steps.
- * @param options As {@linkcode validatePlan} takes them; `positions` numbers the ids of the metadata.
- * @returns By step the positions of its ids.
+ * @param options As {@linkcode validatePlan} takes them; `positions` has those of the ids of the metadata.
+ * @returns The positions of all its ids, one after another as its steps have them.
  * @throws {PlanError} as {@linkcode validatePlan} does.
  */
 export function resolvePlan(
   plan: readonly RedistribStep[],
   options: Required<ValidatePlanOptions> & { positions: ReadonlyMap<string, number> },
-): Int32Array[][] {
+): Int32Array {
   const { worldSize, meta, positions } = options;
-  const positioner = new IdPositioner(positions, true);
-  return requireSteps(plan).map((step, i) => {
-    checkOneAgainst(meta, step, `plan[${i}]`, worldSize, positioner);
-    return positioner.take();
-  });
+  const positioner = new IdPositioner(meta.ids, positions, true);
+  requireSteps(plan).forEach((step, i) => checkOneAgainst(meta, step, `plan[${i}]`, worldSize, positioner));
+  return positioner.found;
 }
 
 function checkOneAgainst(

@@ -42,11 +42,13 @@ export class Catalogue {
   readonly isSingle: Uint8Array;
   /** By key, by id, the lengths of its sequences. */
   readonly seqlens: readonly (readonly (readonly number[])[])[];
+  readonly #source: SequenceSample["seqlens"];
   readonly #idIndex = new Map<string, number>();
   readonly #keyIndex = new Map<string, number>();
 
   /** Numbers the items of `meta`. Its data, if any, is not looked at. */
   constructor(meta: SequenceSample) {
+    this.#source = meta.seqlens;
     this.ids = meta.ids;
     this.keys = meta.keys.map((name) => keyOf(meta, name)).sort((a, b) =>
       elementSize(b) - elementSize(a) || (a.name < b.name ? -1 : 1)
@@ -70,6 +72,11 @@ export class Catalogue {
         item++;
       }
     }
+  }
+
+  /** Whether this is still the catalogue of a sample that it was made from: what changes a sample gives it new lengths. */
+  isOf(meta: SequenceSample): boolean {
+    return this.#source === meta.seqlens;
   }
 
   /** How many items there are. */
@@ -121,11 +128,24 @@ export class Catalogue {
   }
 
   /** The sum of the sizes of some items, in bytes. */
-  totalBytes(items: Iterable<number>): number {
+  totalBytes(items: Uint32Array): number {
+    const { bytes } = this;
     let total = 0;
-    for (const item of items) total += this.bytes[item]!;
+    for (let i = 0; i < items.length; i++) total += bytes[items[i]!]!;
     return total;
   }
+}
+
+/** Those made by {@linkcode catalogueOf}. */
+const catalogues = new WeakMap<SequenceSample, Catalogue>();
+
+/** The catalogue of a sample, made once: the same batch is moved several times, with one plan after another. */
+export function catalogueOf(meta: SequenceSample): Catalogue {
+  const known = catalogues.get(meta);
+  if (known?.isOf(meta)) return known;
+  const catalogue = new Catalogue(meta);
+  catalogues.set(meta, catalogue);
+  return catalogue;
 }
 
 /** One key of a sample. */

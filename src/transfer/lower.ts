@@ -12,7 +12,7 @@
  */
 
 import { forEachWay, HOP_FIELDS, type ReplicaRanks, type Way } from "../plan/item_ways.ts";
-import { type IdPositions, joinPositions, positionsOf } from "../plan/movements.ts";
+import { positionsOf } from "../plan/movements.ts";
 import type { RedistribStep } from "../plan/step.ts";
 import type { Catalogue } from "./catalogue.ts";
 import type { GroupBroadcast, Message, Phase, Program } from "./program.ts";
@@ -41,21 +41,11 @@ export function lowerPlan(
   rank: number,
   options: LoweringOptions,
 ): Program {
-  return lower(plan, positionsOf(plan, catalogue.idIndices), catalogue, rank, options);
+  return lowerResolved(plan, positionsOf(plan, catalogue.idIndices), catalogue, rank, options);
 }
 
-/** As {@linkcode lowerPlan}, where the positions of each step's ids in the catalogue are known. */
+/** As {@linkcode lowerPlan}, where the positions of all its ids in the catalogue are known. */
 export function lowerResolved(
-  plan: readonly RedistribStep[],
-  positions: readonly IdPositions[],
-  catalogue: Catalogue,
-  rank: number,
-  options: LoweringOptions,
-): Program {
-  return lower(plan, joinPositions(positions), catalogue, rank, options);
-}
-
-function lower(
   plan: readonly RedistribStep[],
   positions: Int32Array,
   catalogue: Catalogue,
@@ -110,14 +100,14 @@ class ProgramBuilder {
       const to = hops[i + 2]!;
       if (from !== rank && to !== rank) continue;
       const { sends, receives, steps } = this.#phase(hops[i]!);
-      steps.add(hops[i + 3]!);
+      for (const step of way.stepsLike(hops[i + 3]!)) steps.add(step);
       this.#append(to === rank ? listOf(receives, from) : listOf(sends, to), way);
       if (to === rank) this.#mark(this.#received, way);
     }
     for (const { phase, group, members, root, step } of casts) {
       if (!members.includes(rank)) continue;
       const { casts, steps } = this.#phase(phase);
-      steps.add(step);
+      for (const like of way.stepsLike(step)) steps.add(like);
       const name = `${group} ${root}`;
       let cast = casts.get(name);
       if (cast === undefined) casts.set(name, cast = { group, root, items: [] });
@@ -158,12 +148,8 @@ class ProgramBuilder {
       sends: this.#messages(sends, (peer) => (peer - rank + worldSize) % worldSize),
       receives: this.#messages(receives, (peer) => (rank - peer + worldSize) % worldSize),
       broadcasts: [...casts.values()].filter(({ items }) => items.length > 0)
-        .map(({ group, root, items }): GroupBroadcast => ({
-          group,
-          root,
-          items: ascending(items),
-          bytes: catalogue.totalBytes(items),
-        })).sort((a, b) => a.group - b.group || a.root - b.root),
+        .map(({ group, root, items }): GroupBroadcast => ({ group, root, ...this.#contents(items) }))
+        .sort((a, b) => a.group - b.group || a.root - b.root),
       steps: [...steps].sort((a, b) => a - b),
     }));
     let bytesSent = 0;
@@ -192,12 +178,13 @@ class ProgramBuilder {
   /** The messages of one phase and direction, nearest peer first. */
   #messages(byPeer: ReadonlyMap<number, readonly number[]>, distance: (peer: number) => number): Message[] {
     return [...byPeer].filter(([, items]) => items.length > 0)
-      .map(([peer, items]): Message => ({
-        peer,
-        items: ascending(items),
-        bytes: this.#catalogue.totalBytes(items),
-      }))
+      .map(([peer, items]): Message => ({ peer, ...this.#contents(items) }))
       .sort((a, b) => distance(a.peer) - distance(b.peer));
+  }
+
+  #contents(items: readonly number[]): { items: Uint32Array; bytes: number } {
+    const sorted = ascending(items);
+    return { items: sorted, bytes: this.#catalogue.totalBytes(sorted) };
   }
 }
 

@@ -8,8 +8,9 @@
  */
 
 import { findMinimalSuperset } from "../layout/find_minimal_superset.ts";
+import { idListsOf } from "../plan/movements.ts";
 import type { RedistribStep } from "../plan/step.ts";
-import type { Catalogue } from "./catalogue.ts";
+import type { Catalogue, CatalogueKey } from "./catalogue.ts";
 
 /** Bytes of one float32. */
 const FLOAT32_BYTES = 4;
@@ -25,60 +26,94 @@ export interface ReferenceBytes {
 /**
  * Counts what the reference's `redistribute` moves on `rank` for a plan.
  *
+ * @param positions Those of all its ids in the catalogue, one after another.
  * @param gatherGroups The reference's gather groups; where none contains a step's sources, the sources and the root are taken.
  */
 export function referenceBytes(
   plan: readonly RedistribStep[],
+  positions: Int32Array,
   catalogue: Catalogue,
   rank: number,
   gatherGroups: readonly (readonly number[])[],
 ): ReferenceBytes {
   const total: ReferenceBytes = { sent: 0, received: 0 };
-  const add = (root: number, members: readonly number[], bytes: number, towardsRoot: boolean) => {
+  /** Looks at the ids only of what the rank has a part in. */
+  const add = (root: number, members: readonly number[], bytes: () => number, towardsRoot: boolean) => {
     const others = members.filter((member) => member !== root);
-    if (rank === root) total[towardsRoot ? "received" : "sent"] += bytes * others.length;
-    else if (others.includes(rank)) total[towardsRoot ? "sent" : "received"] += bytes;
+    if (rank === root) total[towardsRoot ? "received" : "sent"] += others.length === 0 ? 0 : bytes() * others.length;
+    else if (others.includes(rank)) total[towardsRoot ? "sent" : "received"] += bytes();
   };
+  const sizes = new Sizes(catalogue);
+  let at = 0;
   for (const step of plan) {
+    const { keys } = step;
+    const lists = idListsOf(step).map(({ length }) => positions.subarray(at, at += length));
+    const padded = () => Math.max(0, ...lists.map((ids) => sumAt(sizes.elements(keys), ids))) * FLOAT32_BYTES;
+    const exact = (ids: Int32Array) => () => sumAt(sizes.bytes(keys), ids);
     if (step.commType === "gather") {
-      const bytes = paddedBytes(step.ids, step.keys, catalogue);
       const members = findMinimalSuperset(gatherGroups, step.srcs) ?? [...new Set([...step.srcs, step.root])];
-      add(step.root, members, bytes, true);
+      add(step.root, members, padded, true);
     } else if (step.commType === "scatter") {
-      add(step.root, step.dsts, paddedBytes(step.ids, step.keys, catalogue), false);
+      add(step.root, step.dsts, padded, false);
     } else if (step.commType === "bcast") {
-      add(step.root, step.dsts, exactBytes(step.ids, step.keys, catalogue), false);
+      add(step.root, step.dsts, exact(lists[0]!), false);
     } else {
       // The reference has no such step. Its cheapest way is one exact message for each source and destination.
-      step.srcs.forEach((source, i) =>
-        add(source, step.dsts[i]!, exactBytes(step.ids[i]!, step.keys, catalogue), false)
-      );
+      step.srcs.forEach((source, i) => add(source, step.dsts[i]!, exact(lists[i]!), false));
     }
   }
   return total;
 }
 
-function paddedBytes(lists: readonly (readonly string[])[], keys: readonly string[], catalogue: Catalogue): number {
-  let longest = 0;
-  for (const ids of lists) {
-    let elements = 0;
+/** What each id has under some keys together. */
+class Sizes {
+  readonly #catalogue: Catalogue;
+  readonly #known = new Map<string, Float64Array>();
+
+  constructor(catalogue: Catalogue) {
+    this.#catalogue = catalogue;
+  }
+
+  /** By id its elements, trailing shapes included. */
+  elements(keys: readonly string[]): Float64Array {
+    const { lengths } = this.#catalogue;
+    return this.#sums(
+      "elements",
+      keys,
+      lengths,
+      ({ trailingShape }) => (trailingShape ?? []).reduce((product, dim) => product * dim, 1),
+    );
+  }
+
+  /** By id its bytes. */
+  bytes(keys: readonly string[]): Float64Array {
+    return this.#sums("bytes", keys, this.#catalogue.bytes, () => 1);
+  }
+
+  #sums(
+    what: string,
+    keys: readonly string[],
+    byItem: Float64Array,
+    factorOf: (key: CatalogueKey) => number,
+  ): Float64Array {
+    const name = JSON.stringify([what, keys]);
+    const known = this.#known.get(name);
+    if (known !== undefined) return known;
+    const catalogue = this.#catalogue;
+    const sums = new Float64Array(catalogue.ids.length);
     for (const key of keys) {
       const keyIndex = catalogue.keyIndex(key)!;
-      const perElement = (catalogue.keys[keyIndex]!.trailingShape ?? []).reduce((product, dim) => product * dim, 1);
-      for (const id of ids) {
-        elements += catalogue.lengths[catalogue.item(keyIndex, catalogue.idIndex(id)!)]! * perElement;
-      }
+      const factor = factorOf(catalogue.keys[keyIndex]!);
+      const first = catalogue.item(keyIndex, 0);
+      for (let id = 0; id < sums.length; id++) sums[id]! += byItem[first + id]! * factor;
     }
-    longest = Math.max(longest, elements);
+    this.#known.set(name, sums);
+    return sums;
   }
-  return longest * FLOAT32_BYTES;
 }
 
-function exactBytes(ids: readonly string[], keys: readonly string[], catalogue: Catalogue): number {
-  let bytes = 0;
-  for (const key of keys) {
-    const keyIndex = catalogue.keyIndex(key)!;
-    for (const id of ids) bytes += catalogue.bytes[catalogue.item(keyIndex, catalogue.idIndex(id)!)]!;
-  }
-  return bytes;
+function sumAt(values: Float64Array, positions: Int32Array): number {
+  let sum = 0;
+  for (let i = 0; i < positions.length; i++) sum += values[positions[i]!]!;
+  return sum;
 }

@@ -123,7 +123,7 @@ Deno.test("lowerPlan() sends one copy from the source when replicas want the sam
   ];
   const { catalogue, programs } = lowerAll(plan, meta, 6);
   const held = play(programs, new Map([[0, everything(catalogue)]]));
-  const once = catalogue.totalBytes(everything(catalogue));
+  const once = catalogue.totalBytes(Uint32Array.from(everything(catalogue)));
   assertEquals(programs[0]!.bytesSent, once, "each id leaves the root once");
   assertEquals(held[5]!.size, 3);
   for (const rank of [1, 2, 3]) assertEquals(held[rank]!.size, catalogue.size);
