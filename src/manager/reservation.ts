@@ -23,7 +23,7 @@ import { Places } from "../transfer/places.ts";
 import type { Program } from "../transfer/program.ts";
 import type { ReplicaGroup } from "../transfer/run.ts";
 import type { Storage } from "./storage.ts";
-import { type Lengths, lengthsOf, SampleTable, type StoredSample } from "./stored_sample.ts";
+import { type KeyRows, keyRows, type Lengths, SampleTable, type StoredSample } from "./stored_sample.ts";
 import { termsDigest } from "./terms.ts";
 
 /** What a rank has to reserve from. */
@@ -104,11 +104,12 @@ function findRequired(
     /** The keys of the last sample, and where among them those are that are required. */
     let fields: readonly CatalogueKey[] | undefined;
     let positions: number[] = [];
+    let sample: StoredSample | undefined;
     for (const row of rows) {
-      const sample = storage.peek(catalogue.ids[row]!);
+      sample = storage.peek(catalogue.ids[row]!, sample);
       if (sample !== undefined && sample.fields !== fields) {
         fields = sample.fields;
-        positions = keyIndices.map((k) => sample.fields.findIndex((field) => sameKey(field, catalogue.keys[k]!)));
+        positions = keyIndices.map((k) => fields!.findIndex((field) => sameKey(field, catalogue.keys[k]!)));
       }
       for (let i = 0; i < keyIndices.length; i++) {
         const item = catalogue.item(keyIndices[i]!, row);
@@ -127,10 +128,6 @@ function findRequired(
     }
   }
   return refusals;
-}
-
-function keptLengths(catalogue: Catalogue, item: number): Lengths {
-  return catalogue.isSingle[item] === 1 ? catalogue.lengths[item]! : lengthsOf(catalogue.seqlensOf(item));
 }
 
 function hasLengths(stored: Lengths, catalogue: Catalogue, item: number): boolean {
@@ -237,31 +234,44 @@ function incomingSamples(
   catalogue: Catalogue,
   program: Program,
   places: Places,
-): StoredSample[] {
+): readonly StoredSample[] {
   const { received } = program;
   if (received.length === 0) return [];
-  const count = catalogue.ids.length;
   const lot = places.lotOf(received[0]!);
-  const samples: StoredSample[] = [];
+  const samples: (readonly StoredSample[])[] = [];
   for (const { keyIndices, rows } of rowsByKeys(catalogue, received)) {
     const own = meta.keys.map((key) => catalogue.keyIndex(key)!).filter((k) => keyIndices.includes(k));
     const values = copyMetadata(meta.metadata);
-    const table = new SampleTable({
-      fields: own.map((k) => catalogue.keys[k]!),
-      lots: own.map(() => lot),
-      names: Object.keys(values),
-      hasData: true,
-    }, rows.length);
-    for (const row of rows) {
-      samples.push(table.add(
-        catalogue.ids[row]!,
-        (position) => places.pieceOf(own[position]! * count + row),
-        (position) => keptLengths(catalogue, own[position]! * count + row),
-        (name) => values[name]![row],
-      ));
+    const names = Object.keys(values);
+    for (const name of names) values[name] = rows.map((row) => values[name]![row]);
+    const head = { fields: own.map((k) => catalogue.keys[k]!), lots: own.map(() => lot), names, hasData: true };
+    const table = SampleTable.of(
+      head,
+      rows.map((row) => catalogue.ids[row]!),
+      own.map((k) => rowsOf(catalogue, k, rows, places)),
+      values,
+    );
+    samples.push(table.samples!);
+  }
+  return samples.length === 1 ? samples[0]! : samples.flat();
+}
+
+/** What is kept of one key of these ids. */
+function rowsOf(catalogue: Catalogue, keyIndex: number, rows: readonly number[], places: Places): KeyRows {
+  const first = catalogue.item(keyIndex, 0);
+  const kept = keyRows(rows.length);
+  const { pieces, lengths, several } = kept;
+  for (let i = 0; i < rows.length; i++) {
+    const item = first + rows[i]!;
+    pieces[i] = places.pieceOf(item);
+    if (catalogue.isSingle[item] === 1) {
+      lengths[i] = catalogue.lengths[item]!;
+    } else {
+      lengths[i] = -1;
+      several.set(i, catalogue.seqlensOf(item).slice());
     }
   }
-  return samples;
+  return kept;
 }
 
 /** Sets of keys, and the positions of the ids that receive just these. Mostly there is one. */

@@ -45,9 +45,10 @@ export class Storage {
     return this.#samples.has(id);
   }
 
-  /** What is stored under an id, to be looked at only. */
-  peek(id: string): StoredSample | undefined {
-    return this.#samples.get(id);
+  /** What is stored under an id, to be looked at only. Found at once where it came right after `before`. */
+  peek(id: string, before?: StoredSample): StoredSample | undefined {
+    const next = before?.next;
+    return next?.id === id ? next : this.#samples.get(id);
   }
 
   /** A sample of its own over the tensors that are stored. */

@@ -22,21 +22,35 @@ export function lengthsOf(sequences: readonly number[]): Lengths {
   return sequences.length === 1 ? sequences[0]! : sequences.slice();
 }
 
+/** The rows of a table under one key. */
+export interface KeyRows {
+  /** By row the number of the piece. */
+  readonly pieces: Float64Array;
+  /** By row the length of the one sequence; -1 where there are none or several. */
+  readonly lengths: Float64Array;
+  /** By row, where that is not one. */
+  readonly several: Map<number, readonly number[]>;
+}
+
+/** Room for so many rows. */
+export function keyRows(count: number): KeyRows {
+  return { pieces: new Float64Array(count), lengths: new Float64Array(count), several: new Map() };
+}
+
 /** What a table has under one key. */
 class KeyColumn {
   /** The lot that the tensors are pieces of; null for a key without data. */
   readonly lot: Lot | null;
   /** By row the number of the piece. */
   readonly pieces: NumberColumn;
-  /** By row the length of the one sequence; -1 where there are none or several. */
   readonly #lengths: NumberColumn;
-  /** By row, where that is not one. */
-  readonly #several = new Map<number, readonly number[]>();
+  readonly #several: Map<number, readonly number[]>;
 
-  constructor(lot: Lot | null, capacity: number) {
+  constructor(lot: Lot | null, { pieces, lengths, several }: KeyRows) {
     this.lot = lot;
-    this.pieces = new NumberColumn(new Float64Array(capacity), 0);
-    this.#lengths = new NumberColumn(new Float64Array(capacity), 0);
+    this.pieces = new NumberColumn(pieces);
+    this.#lengths = new NumberColumn(lengths);
+    this.#several = several;
   }
 
   push(row: number, piece: number, lengths: Lengths): void {
@@ -84,12 +98,39 @@ export class SampleTable {
   #rows = 0;
   #live = 0;
 
-  /** Starts without rows, with room for `capacity` of them before it has to grow. */
-  constructor({ fields, lots, names, hasData }: TableHead, capacity = 1) {
+  /** Starts without rows. */
+  constructor(
+    { fields, lots, names, hasData }: TableHead,
+    rows: readonly KeyRows[] = lots.map(() => keyRows(0)),
+    metadata: Readonly<Record<string, unknown[]>> = Object.fromEntries(names.map((name) => [name, []])),
+  ) {
     this.fields = fields;
-    this.columns = lots.map((lot) => new KeyColumn(lot, capacity));
-    this.metadata = Object.fromEntries(names.map((name) => [name, []]));
+    this.columns = lots.map((lot, k) => new KeyColumn(lot, rows[k]!));
+    this.metadata = metadata;
     this.hasData = hasData;
+  }
+
+  /**
+   * A table of many rows at once. It takes over the arrays, and one ownership of each piece.
+   *
+   * @param ids By row.
+   * @param rows By key.
+   * @param metadata By name, by row.
+   */
+  static of(
+    head: TableHead,
+    ids: readonly string[],
+    rows: readonly KeyRows[],
+    metadata: Readonly<Record<string, unknown[]>>,
+  ): SampleTable {
+    const table = new SampleTable(head, rows, metadata);
+    for (const id of ids) table.#adopt(id);
+    return table;
+  }
+
+  /** Its samples, by row, unless it was given up. */
+  get samples(): readonly StoredSample[] | null {
+    return this.#samples;
   }
 
   /** Whether rows with this in common can be added. */
@@ -109,15 +150,14 @@ export class SampleTable {
   ): StoredSample {
     for (let k = 0; k < this.columns.length; k++) this.columns[k]!.push(this.#rows, pieceAt(k), lengthsAt(k));
     for (const name in this.metadata) this.metadata[name]!.push(valueOf(name));
-    const sample = new StoredSample(id, this, this.#rows++);
-    this.adopt(sample);
-    return sample;
+    return this.#adopt(id);
   }
 
-  /** Counts a row in. */
-  adopt(sample: StoredSample): void {
+  #adopt(id: string): StoredSample {
+    const sample = new StoredSample(id, this, this.#rows++);
     this.#samples?.push(sample);
     this.#live++;
+    return sample;
   }
 
   /** One row is not needed any more. */
@@ -158,6 +198,12 @@ export class StoredSample {
   /** The table that it is a row of. */
   get table(): SampleTable {
     return this.#table;
+  }
+
+  /** The one that came to its table after it, where that is still stored there. */
+  get next(): StoredSample | undefined {
+    const next = this.#table.samples?.[this.#row + 1];
+    return next === undefined || next.#released ? undefined : next;
   }
 
   /** Its keys. Samples that came together share the list. */
