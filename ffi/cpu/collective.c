@@ -1,6 +1,9 @@
 /*
  * Collectives. Every rank posts its part on its board; each reads what it needs from the others' memory, in the order of collectives;
  * whoever is read from waits until all have finished. A slot of the board is free again when all ranks have finished what was in it.
+ *
+ * A short part of an all-gather stands on the board itself: whoever has read the others' is done, and waits for nobody to read its own. It is
+ * of use only when all have come, so that only the last to come wakes the others.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -32,10 +35,15 @@ static bool gives(const struct operation *operation, int rank) {
   return operation->kind != OPERATION_REDUCE || operation->peer != rank;
 }
 
+/* Whether its parts stand on the boards. */
+static bool is_short(const struct operation *operation) {
+  return operation->kind == OPERATION_ALL_GATHER && operation->bytes <= WORLD_BOARD_BYTES;
+}
+
 static struct world_rank *row_of(const struct communicator *communicator, int rank) { return &communicator->world->ranks[rank]; }
 
 static bool has_posted(const struct communicator *communicator, int rank, uint64_t sequence) {
-  return atomic_load_explicit(&row_of(communicator, rank)->posted, memory_order_acquire) > sequence;
+  return atomic_load_explicit(&row_of(communicator, rank)->posted, memory_order_seq_cst) > sequence;
 }
 
 static bool has_finished(const struct communicator *communicator, int rank, uint64_t sequence) {
@@ -55,22 +63,30 @@ static bool slot_is_free(struct communicator *communicator, uint64_t sequence) {
   return sequence < least + WORLD_BOARD_SLOTS;
 }
 
+static bool all_have_posted(const struct communicator *communicator, uint64_t sequence) {
+  for (int rank = 0; rank < communicator->nranks; rank++) {
+    if (!has_posted(communicator, rank, sequence)) return false;
+  }
+  return true;
+}
+
 static bool post(struct communicator *communicator, struct operation *operation) {
   struct world_rank *own = row_of(communicator, communicator->rank);
   uint64_t sequence = operation->sequence;
   if (atomic_load_explicit(&own->posted, memory_order_relaxed) != sequence || !slot_is_free(communicator, sequence)) return false;
-  own->postings[sequence % WORLD_BOARD_SLOTS] = (struct posting){
-      .sequence = sequence,
-      .count = operation->count,
-      .offset = operation->from_offset,
-      .kind = (int32_t)operation->kind,
-      .type = operation->type,
-      .reduction = operation->reduction,
-      .root = operation->peer,
-  };
-  atomic_store_explicit(&own->posted, sequence + 1, memory_order_release);
+  struct posting *posting = &own->postings[sequence % WORLD_BOARD_SLOTS];
+  posting->sequence = sequence;
+  posting->count = operation->count;
+  posting->offset = operation->from_offset;
+  posting->kind = (int32_t)operation->kind;
+  posting->type = operation->type;
+  posting->reduction = operation->reduction;
+  posting->root = operation->peer;
+  if (is_short(operation) && operation->bytes > 0) memcpy(posting->bytes, operation->from, operation->bytes);
+  /* Of two who come last at once, each stores before it looks, so that one of them sees both. */
+  atomic_store_explicit(&own->posted, sequence + 1, memory_order_seq_cst);
   operation->posted = true;
-  communicator_ring_all(communicator);
+  if (!is_short(operation) || all_have_posted(communicator, sequence)) communicator_ring_all(communicator);
   return true;
 }
 
@@ -106,6 +122,11 @@ static const void *bytes_of(struct communicator *communicator, int rank, uint64_
   return from;
 }
 
+/* Whether what a rank posted is still what it gave: its memory is not once it has left, the board is. */
+static bool can_read(const struct communicator *communicator, const struct operation *operation, int rank) {
+  return is_short(operation) || world_has(communicator->world, rank);
+}
+
 /* Copies some more of one rank's part. */
 static enum step copy_part(struct communicator *communicator, struct operation *operation, int rank, char *to, size_t *budget) {
   size_t bytes = operation->bytes - operation->done;
@@ -116,10 +137,11 @@ static enum step copy_part(struct communicator *communicator, struct operation *
       from = operation->from + operation->done;
     } else {
       const struct posting *posting = agreed_posting(communicator, operation, rank);
-      if (posting == NULL || !world_has(communicator->world, rank)) return STEP_STUCK;
+      if (posting == NULL || !can_read(communicator, operation, rank)) return STEP_STUCK;
       if (faults_armed() && fault_holds_message(communicator, operation, rank, &bytes)) return STEP_STUCK;
       if (bytes == 0) return STEP_STUCK;
-      from = bytes_of(communicator, rank, posting->offset + operation->done, bytes);
+      from = is_short(operation) ? posting->bytes + operation->done
+                                 : bytes_of(communicator, rank, posting->offset + operation->done, bytes);
       if (from == NULL) return STEP_STUCK;
     }
     if (to + operation->done != from) copy_bytes(to + operation->done, from, bytes, operation->bytes);
@@ -128,7 +150,7 @@ static enum step copy_part(struct communicator *communicator, struct operation *
   }
   if (operation->done < operation->bytes) return bytes > 0 ? STEP_MOVED : STEP_STUCK;
   if (rank != communicator->rank) {
-    if (!world_has(communicator->world, rank)) return STEP_STUCK;
+    if (!can_read(communicator, operation, rank)) return STEP_STUCK;
     communicator->received_bytes[rank] += operation->bytes;
     account_add(ACCOUNT_COLLECTIVE_BYTES, operation->bytes);
   }
@@ -228,8 +250,21 @@ static enum step read_reduced(struct communicator *communicator, struct operatio
 
 /* ---- waiting until this rank's part was read */
 
+/* Whether others read from this rank's memory, so that it waits for them. */
+static bool is_read(const struct communicator *communicator, const struct operation *operation) {
+  return gives(operation, communicator->rank) && !is_short(operation);
+}
+
+/* Whether a rank has a full board and may wait for a slot with what this rank has finished now. */
+static bool somebody_needs_slot(const struct communicator *communicator, uint64_t sequence) {
+  for (int rank = 0; rank < communicator->nranks; rank++) {
+    if (has_posted(communicator, rank, sequence + WORLD_BOARD_SLOTS - 1)) return true;
+  }
+  return false;
+}
+
 static bool was_read_by_all(struct communicator *communicator, struct operation *operation) {
-  if (!gives(operation, communicator->rank)) return true;
+  if (!is_read(communicator, operation)) return true;
   bool all = true;
   for (int rank = 0; rank < communicator->nranks && communicator->fault == ncclSuccess; rank++) {
     if (has_finished(communicator, rank, operation->sequence)) continue;
@@ -253,11 +288,11 @@ enum step collective_step(struct communicator *communicator, struct operation *o
                        : operation->kind == OPERATION_ALL_GATHER ? read_all_gather(communicator, operation, budget)
                                                                  : read_reduced(communicator, operation, budget);
     if (result != STEP_DONE) return moved ? STEP_MOVED : result;
-    atomic_store_explicit(&own->finished, operation->sequence + 1, memory_order_release);
+    atomic_store_explicit(&own->finished, operation->sequence + 1, memory_order_seq_cst);
     operation->finished = moved = true;
     /* The others' parts are done with: from here on `seen` is about whom this rank still waits for. */
     if (operation->kind == OPERATION_BROADCAST) memset(operation->seen, 0, (size_t)communicator->nranks);
-    communicator_ring_all(communicator);
+    if (!is_short(operation) || somebody_needs_slot(communicator, operation->sequence)) communicator_ring_all(communicator);
   }
   if (!was_read_by_all(communicator, operation)) return moved ? STEP_MOVED : STEP_STUCK;
   if (operation->scratch != NULL) memcpy(operation->to, operation->scratch, operation->bytes);
@@ -268,18 +303,18 @@ enum step collective_step(struct communicator *communicator, struct operation *o
 }
 
 void collective_awaits(const struct communicator *communicator, const struct operation *operation, uint8_t *awaited) {
-  bool is_read = gives(operation, communicator->rank);
+  bool waits = is_read(communicator, operation);
   bool absent = false;
   for (int rank = 0; rank < communicator->nranks; rank++) {
     bool reads = takes(operation, communicator->rank) && gives(operation, rank);
-    if (!is_read && !reads) continue;
-    bool there = has_posted(communicator, rank, operation->sequence) && world_has(communicator->world, rank);
+    if (!waits && !reads) continue;
+    bool there = has_posted(communicator, rank, operation->sequence) && can_read(communicator, operation, rank);
     if (there || has_finished(communicator, rank, operation->sequence)) continue;
     awaited[rank] = 1;
     absent = true;
   }
   /* Those who came but have not finished wait for the absent ones themselves; they are named only where nobody is absent. */
-  for (int rank = 0; is_read && !absent && rank < communicator->nranks; rank++) {
+  for (int rank = 0; waits && !absent && rank < communicator->nranks; rank++) {
     if (!has_finished(communicator, rank, operation->sequence)) awaited[rank] = 1;
   }
 }

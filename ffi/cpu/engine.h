@@ -23,10 +23,11 @@ void engine_unlock(void);
 bool engine_progress(struct stream *first, size_t budget);
 
 /*
- * For a query that has nothing to tell yet: makes way for other processes, for 50 microseconds at most, since with more ranks than cores the
- * one that is waited for may need this core. It yields and looks again; where nothing has moved for half a millisecond it naps, which a
- * peer's ring ends: a core that only yields looks busy to the system, which then leaves two ranks that have work on one other core. In a
- * process of several ranks it yields once, since its thread has work for the others. Drops the lock.
+ * For a query that has nothing to tell yet: makes way for other processes, since with more ranks than cores the one that is waited for may
+ * need this core. It yields and looks again for 50 microseconds; where nothing has moved for half a millisecond it naps, for half a
+ * millisecond at most, which a peer's ring ends: a core that only yields looks busy to the system, which then leaves two ranks that have
+ * work on one other core, and many who look often leave little of the core to one who works. In a process of several ranks it yields once,
+ * since its thread has work for the others. Drops the lock.
  */
 void engine_make_way(void);
 

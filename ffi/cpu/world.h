@@ -21,6 +21,8 @@
 /* Sends of a pair that can be posted and not yet received; collectives of a rank that can be posted and not yet finished by all. */
 #define WORLD_RING_SLOTS 32
 #define WORLD_BOARD_SLOTS 32
+/* A part of an all-gather up to this size stands on the board itself. */
+#define WORLD_BOARD_BYTES 1024
 
 /* Where a world is found; what a unique id says. */
 struct world_place {
@@ -52,6 +54,7 @@ struct posting {
   uint64_t count;  /* elements */
   uint64_t offset; /* of its data in the rank's heap */
   int32_t kind, type, reduction, root;
+  alignas(16) char bytes[WORLD_BOARD_BYTES]; /* its data, where that is short */
 };
 
 struct world_rank {

@@ -140,11 +140,15 @@ export class Exchange implements Disposable {
     stream.copyToHost(back, received);
     await pollUntil(what, () => group.isDone(), deadline);
     await pollUntil(what, () => stream.isIdle(), deadline);
-    const view = new DataView(back.buffer, back.byteOffset, back.byteLength);
+    const bytes = back.slice();
+    const view = new DataView(bytes.buffer);
     return Array.from({ length: worldSize }, (_, rank) => {
       const start = rank * slotBytes;
       const length = view.getUint32(start + 4, true);
-      return { length, inline: back.slice(start + HEADER_BYTES, start + Math.min(slotBytes, HEADER_BYTES + length)) };
+      return {
+        length,
+        inline: bytes.subarray(start + HEADER_BYTES, start + Math.min(slotBytes, HEADER_BYTES + length)),
+      };
     });
   }
 

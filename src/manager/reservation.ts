@@ -10,7 +10,7 @@
 import type { Communicator } from "../comm/communicator.ts";
 import { type DeviceRuntime, isOutOfMemory } from "../device/runtime.ts";
 import { aligned, type Lot, type Slab, type SlabPool } from "../device/slab.ts";
-import { type Refusal, SeqferryError } from "../errors.ts";
+import { SeqferryError } from "../errors.ts";
 import type { RedistribStep } from "../plan/step.ts";
 import { resolvePlan } from "../plan/validate_plan.ts";
 import { copyMetadata } from "../sample/fields.ts";
@@ -25,6 +25,7 @@ import type { ReplicaGroup } from "../transfer/run.ts";
 import type { Storage } from "./storage.ts";
 import { type KeyRows, keyRows, type Lengths, SampleTable, type StoredSample } from "./stored_sample.ts";
 import { termsDigest } from "./terms.ts";
+import type { Reason } from "./words.ts";
 
 /** What a rank has to reserve from. */
 export interface Holdings {
@@ -67,7 +68,7 @@ export function prepare(
   meta: SequenceSample,
   plan: readonly RedistribStep[],
   verify: boolean,
-): { digest: string; reserved: Reserved | null; refusals: Omit<Refusal, "rank">[] } {
+): { digest: string; reserved: Reserved | null; refusals: Reason[] } {
   const { rank, worldSize } = holdings.communicator;
   const replicaGroups = holdings.replicaGroups.map(({ members }) => members);
   let digest = "";
@@ -98,8 +99,8 @@ function findRequired(
   catalogue: Catalogue,
   program: Program,
   places: Places,
-): Omit<Refusal, "rank">[] {
-  const refusals: Omit<Refusal, "rank">[] = [];
+): Reason[] {
+  const refusals: Reason[] = [];
   for (const { keyIndices, rows } of rowsByKeys(catalogue, program.required)) {
     /** The keys of the last sample, and where among them those are that are required. */
     let fields: readonly CatalogueKey[] | undefined;
@@ -136,7 +137,7 @@ function hasLengths(stored: Lengths, catalogue: Catalogue, item: number): boolea
 }
 
 /** Why an item cannot be sent from here. */
-function refusalOf(sample: StoredSample | undefined, catalogue: Catalogue, item: number): Omit<Refusal, "rank"> {
+function refusalOf(sample: StoredSample | undefined, catalogue: Catalogue, item: number): Reason {
   const id = catalogue.idOf(item);
   const { name: key, dtype, trailingShape } = catalogue.keyOf(item);
   const refusal = (why: string) => ({

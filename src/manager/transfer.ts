@@ -32,6 +32,7 @@ import { Deadline, WaitEndedError, type WaitOptions } from "../wait.ts";
 import { discard, type Holdings, prepare, releaseStaging, type Reserved } from "./reservation.ts";
 import type { StoredSample } from "./stored_sample.ts";
 import { digestsOfSent, mismatches } from "./verification.ts";
+import { decodeReasons, decodeVerdict, encodeReasons, encodeVerdict, type Reason, type Verdict } from "./words.ts";
 
 /** Options of `redistribute`. */
 export interface RedistributeOptions extends WaitOptions {
@@ -85,27 +86,12 @@ export interface TransferContext extends Holdings {
   readonly flight: FlightRecorder;
 }
 
-/** One rank's word in the agreement. */
-interface Verdict {
-  digest: string;
-  sequence: number;
-  refusals: Omit<Refusal, "rank">[];
-  /** Where it cuts the messages that it sends. */
-  cuts: readonly Cut[];
-}
-
-/** One rank's word at commit. */
-interface Vote {
-  transferId: string;
-  objections: Omit<Refusal, "rank">[];
-}
-
 /** Where a transfer is; told in errors. */
 interface Progress {
   phase: number;
   outcome: Outcome;
-  /** Peers that the operations of the present phase involve; null in an agreement. */
-  peers: readonly number[] | null;
+  /** What the present phase has this rank do; null in an agreement. */
+  operations: Phase | null;
   /** Empty until agreed. */
   transferId: string;
   /** The part under way. */
@@ -125,7 +111,7 @@ export async function transfer(
   refuseToStart(deadline);
 
   const { digest, reserved, refusals } = prepare(context, meta, plan, verify);
-  const progress: Progress = { phase: -1, outcome: "unchanged", peers: null, transferId: "", stage: "agreement" };
+  const progress: Progress = { phase: -1, outcome: "unchanged", operations: null, transferId: "", stage: "agreement" };
   try {
     const cuts = reserved === null ? [] : cutsOf(reserved.program, reserved.outgoing);
     const verdict: Verdict = { digest, sequence: context.sequence, refusals, cuts };
@@ -134,10 +120,9 @@ export async function transfer(
     const { program, positions, catalogue, incoming } = reserved!;
     await move(context, reserved!, cutsByRank, progress, deadline, options);
     const objections = verify ? await verifyBytes(context, reserved!, progress, deadline) : [];
-    const vote: Vote = { transferId, objections };
-    const votes = await bringTogether(context, progress, "commit", encode(vote), deadline);
+    const votes = await bringTogether(context, progress, "commit", encodeReasons(objections), deadline);
     progress.outcome = "unchanged";
-    const against = collect(decodeAll<Vote>(votes).map(({ objections }) => objections));
+    const against = collect(votes.map(decodeReasons));
     if (against.length > 0) throw new VerificationError(against);
     context.lastCommitted = transferId;
     context.storage.install(incoming);
@@ -185,8 +170,8 @@ async function agree(
   verdict: Verdict,
   deadline: Deadline,
 ): Promise<{ transferId: string; cutsByRank: (readonly Cut[])[] }> {
-  const words = await bringTogether(context, progress, "agreement", encode(verdict), deadline);
-  const verdicts = decodeAll<Verdict>(words);
+  const words = await bringTogether(context, progress, "agreement", encodeVerdict(verdict), deadline);
+  const verdicts = words.map(decodeVerdict);
   context.sequence = Math.max(...verdicts.map(({ sequence }) => sequence)) + 1;
   const refusals = collect(verdicts.map((each) => each.refusals));
   // Where plans differ, the ranks in the minority are named; of equal parties the one with the lowest rank is the standard.
@@ -278,7 +263,6 @@ async function move(
   communicator.stream.waitFor(written);
   const totalBytes = program.bytesSent + program.bytesReceived;
   let bytes = 0;
-  const peersByPhase = program.phases.map((phase) => peersOf(phase, replicaGroups, communicator.rank));
   await runProgram(program, {
     communicator,
     replicaGroups,
@@ -292,7 +276,7 @@ async function move(
       const phase = program.phases[number]!;
       progress.phase = number;
       progress.stage = "phase";
-      progress.peers = peersByPhase[number]!;
+      progress.operations = phase;
       if (event === "awaited") return;
       context.flight.record({
         transfer: context.sequence,
@@ -307,7 +291,7 @@ async function move(
     },
   });
   progress.phase = -1;
-  progress.peers = null;
+  progress.operations = null;
 }
 
 /** Compares what arrived with what its senders had. */
@@ -316,7 +300,7 @@ async function verifyBytes(
   reserved: Reserved,
   progress: Progress,
   deadline: Deadline,
-): Promise<Omit<Refusal, "rank">[]> {
+): Promise<Reason[]> {
   const { program, catalogue, places } = reserved;
   const regionOf = (item: number) => places.regionOf(item);
   const mine = await digestsOfSent(program, regionOf, deadline);
@@ -339,7 +323,7 @@ async function failed(
   context: TransferContext,
   reserved: Reserved | null,
   error: unknown,
-  { phase, outcome, peers, transferId, stage }: Progress,
+  { phase, outcome, operations, transferId, stage }: Progress,
 ): Promise<unknown> {
   const { communicator } = context;
   const where = stage === "phase" ? `phase ${phase}` : `the ${stage}`;
@@ -351,7 +335,7 @@ async function failed(
     error: error instanceof Error ? error.message : String(error),
   });
   const lost = isRemoteError(error) ? lostPeer(context) : null;
-  const outstanding = error instanceof WaitEndedError ? await awaitedPeers(context, peers) : [];
+  const outstanding = error instanceof WaitEndedError ? await awaitedPeers(context, operations) : [];
   communicator.abort();
   await communicator.ended();
   if (outcome === "unknown" && reserved !== null) {
@@ -389,46 +373,23 @@ function lostPeer({ communicator, replicaGroups }: TransferContext): number | nu
   return null;
 }
 
-/** Who has not done their part of what is under way, sorted: an agreement where `peers` is null, else a phase with them. */
+/** Who has not done their part of what is under way, sorted: an agreement where `operations` is null, else those of a phase. */
 async function awaitedPeers(
   { communicator, exchange, replicaGroups }: TransferContext,
-  peers: readonly number[] | null,
+  operations: Phase | null,
 ): Promise<number[]> {
-  if (peers === null) {
+  if (operations === null) {
     const missing = await exchange.missing(new Deadline({ timeoutMs: 1000 })).catch(() => []);
     // Where all words have come, a peer may still owe its having read this rank's.
     return missing.length > 0 ? missing : communicator.awaitedPeers();
   }
-  const awaited = new Set(communicator.awaitedPeers(peers));
+  const awaited = new Set(communicator.awaitedPeers(peersOf(operations, replicaGroups, communicator.rank)));
   for (const { members, communicator: replicas } of replicaGroups) {
     for (const member of replicas?.awaitedPeers([]) ?? []) awaited.add(members[member]!);
   }
   return [...awaited].sort((a, b) => a - b);
 }
 
-function collect(perRank: readonly (readonly Omit<Refusal, "rank">[])[]): Refusal[] {
+function collect(perRank: readonly (readonly Reason[])[]): Refusal[] {
   return perRank.flatMap((refusals, rank) => refusals.map((refusal) => ({ rank, ...refusal })));
-}
-
-function encode(value: unknown): Uint8Array {
-  return new TextEncoder().encode(JSON.stringify(value));
-}
-
-/** The ranks' words as values. Mostly all ranks say the same: then it is read once. */
-function decodeAll<T>(words: readonly Uint8Array[]): T[] {
-  let last: Uint8Array | undefined;
-  let value: T;
-  return words.map((bytes) => {
-    if (last === undefined || !sameBytes(bytes, last)) {
-      last = bytes;
-      value = JSON.parse(new TextDecoder().decode(bytes)) as T;
-    }
-    return value;
-  });
-}
-
-function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
-  if (a.length !== b.length) return false;
-  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
-  return true;
 }
