@@ -10,11 +10,33 @@
 /** Two odd factors for each of the four lanes. */
 const [C1, C2, C3, C4] = [0x239b961b, 0xab0e9789, 0x38b34ae5, 0xa1e38b93] as const;
 
+/** Bytes that are taken in at once. */
+const BLOCK_BYTES = 16;
+
 /** MurmurHash3, the 128-bit variant for 32-bit arithmetic, with seed 0: 32 hexadecimal digits. */
 export function fingerprint(bytes: Uint8Array<ArrayBuffer>): string {
-  const whole = bytes.length - bytes.length % 16;
+  const whole = bytes.length - bytes.length % BLOCK_BYTES;
   const aligned = bytes.byteOffset % 4 === 0 ? bytes : bytes.slice();
-  const words = new Uint32Array(aligned.buffer, aligned.byteOffset, whole / 4);
+  const lanes = new Int32Array(4);
+  takeIn(lanes, new Uint32Array(aligned.buffer, aligned.byteOffset, whole / 4));
+  // The rest is taken as if zeros followed.
+  const rest = new Uint8Array(BLOCK_BYTES);
+  rest.set(bytes.subarray(whole));
+  const words = new Uint32Array(rest.buffer);
+  lanes[0]! ^= scrambled(words[0]!, C1, 15, C2) ^ bytes.length;
+  lanes[1]! ^= scrambled(words[1]!, C2, 16, C3) ^ bytes.length;
+  lanes[2]! ^= scrambled(words[2]!, C3, 17, C4) ^ bytes.length;
+  lanes[3]! ^= scrambled(words[3]!, C4, 18, C1) ^ bytes.length;
+  spread(lanes);
+  for (let i = 0; i < 4; i++) lanes[i] = avalanche(lanes[i]!);
+  spread(lanes);
+  let digits = "";
+  for (let i = 0; i < 4; i++) digits += (lanes[i]! >>> 0).toString(16).padStart(8, "0");
+  return digits;
+}
+
+/** Takes in whole blocks. */
+function takeIn(lanes: Int32Array, words: Uint32Array): void {
   let h1 = 0, h2 = 0, h3 = 0, h4 = 0;
   for (let i = 0; i < words.length; i += 4) {
     h1 = Math.imul(rotated(h1 ^ scrambled(words[i]!, C1, 15, C2), 19) + h2, 5) + 0x561ccd1b | 0;
@@ -22,16 +44,10 @@ export function fingerprint(bytes: Uint8Array<ArrayBuffer>): string {
     h3 = Math.imul(rotated(h3 ^ scrambled(words[i + 2]!, C3, 17, C4), 15) + h4, 5) + 0x96cd1c35 | 0;
     h4 = Math.imul(rotated(h4 ^ scrambled(words[i + 3]!, C4, 18, C1), 13) + h1, 5) + 0x32ac3b17 | 0;
   }
-  // The rest is taken as if zeros followed.
-  const rest = new Uint8Array(16);
-  rest.set(bytes.subarray(whole));
-  const [k1, k2, k3, k4] = new Uint32Array(rest.buffer) as unknown as [number, number, number, number];
-  h1 ^= scrambled(k1, C1, 15, C2) ^ bytes.length;
-  h2 ^= scrambled(k2, C2, 16, C3) ^ bytes.length;
-  h3 ^= scrambled(k3, C3, 17, C4) ^ bytes.length;
-  h4 ^= scrambled(k4, C4, 18, C1) ^ bytes.length;
-  const mixed = spread(spread([h1, h2, h3, h4]).map(avalanche));
-  return mixed.map((h) => (h >>> 0).toString(16).padStart(8, "0")).join("");
+  lanes[0] = h1;
+  lanes[1] = h2;
+  lanes[2] = h3;
+  lanes[3] = h4;
 }
 
 function rotated(value: number, by: number): number {
@@ -43,9 +59,9 @@ function scrambled(word: number, factor: number, by: number, other: number): num
 }
 
 /** Lets every lane depend on all others. */
-function spread([h1, h2, h3, h4]: readonly number[]): number[] {
-  const all = h1! + h2! + h3! + h4! | 0;
-  return [all, h2! + all | 0, h3! + all | 0, h4! + all | 0];
+function spread(lanes: Int32Array): void {
+  lanes[0] = lanes[0]! + lanes[1]! + lanes[2]! + lanes[3]!;
+  for (let i = 1; i < 4; i++) lanes[i]! += lanes[0]!;
 }
 
 /** Lets every bit of a lane depend on all of its bits. */

@@ -74,17 +74,7 @@ export class Storage {
 
   /** Merges samples: new ids are added, ids that are there get the keys replaced. All or nothing. */
   install(incoming: readonly StoredSample[]): void {
-    const touched = new Set<SampleTable>();
-    for (const sample of incoming) {
-      const before = this.#samples.get(sample.id);
-      if (before === undefined) {
-        this.#samples.set(sample.id, sample);
-      } else {
-        touched.add(before.table).add(sample.table);
-        this.#samples.set(sample.id, before.mergedWith(sample));
-      }
-    }
-    this.#compact(touched);
+    this.#compact(merge(this.#samples, incoming));
   }
 
   /** Lets ids go; unknown ones are passed over. */
@@ -169,6 +159,24 @@ export class Storage {
       } is neither on the host nor on this rank's device: bring it over with toHost`,
     );
   }
+}
+
+/**
+ * Adds samples to those that are there; returns the tables that lost rows by it. A function of its own: the engine compiles a long loop while it runs, and
+ * would have to give that code up at each call for what comes behind the loop.
+ */
+function merge(samples: Map<string, StoredSample>, incoming: readonly StoredSample[]): Set<SampleTable> {
+  const touched = new Set<SampleTable>();
+  for (const sample of incoming) {
+    const before = samples.get(sample.id);
+    if (before === undefined) {
+      samples.set(sample.id, sample);
+    } else {
+      touched.add(before.table).add(sample.table);
+      samples.set(sample.id, before.mergedWith(sample));
+    }
+  }
+  return touched;
 }
 
 /** The id of a sample that must have just one. */

@@ -131,8 +131,6 @@ interface DestinationSet {
 interface DestinationNode {
   readonly destinations: readonly number[];
   readonly with: Map<number, number>;
-  /** How many ids go just there. */
-  count: number;
 }
 
 /** Finds the ids that a scatter sends to the same ranks. */
@@ -149,37 +147,37 @@ class DestinationSets {
 
   /** By set of destinations the ids that go there; in the order in which the ranks, ascending, name them. */
   of(dsts: readonly number[], positions: readonly Int32Array[]): DestinationSet[] {
-    const nodeOf = this.#nodeOf;
     const order = dsts.map((dst, i) => ({ dst, ids: positions[i]! })).sort((a, b) => a.dst - b.dst);
-    const nodes: DestinationNode[] = [{ destinations: [], with: new Map(), count: 0 }];
+    const nodes: DestinationNode[] = [{ destinations: [], with: new Map() }];
     const named = new Int32Array(positions.reduce((total, { length }) => total + length, 0));
-    let namedCount = 0;
-    for (const { dst, ids } of order) {
-      // Neighbours mostly have the same set.
-      let before = -1, after = 0;
-      for (let i = 0; i < ids.length; i++) {
-        const id = ids[i]!;
-        const node = nodeOf[id]!;
-        if (node === 0) named[namedCount++] = id;
-        if (node !== before) {
-          before = node;
-          after = withDestination(nodes, node, dst);
-        }
-        nodes[node]!.count--;
-        nodes[after]!.count++;
-        nodeOf[id] = after;
-      }
-    }
-    const lists = nodes.map(({ count }) => new Int32Array(Math.max(0, count)));
-    const filled = new Int32Array(nodes.length);
-    for (let i = 0; i < namedCount; i++) {
-      const node = nodeOf[named[i]!]!;
-      lists[node]![filled[node]!++] = named[i]!;
-      nodeOf[named[i]!] = 0;
-    }
-    return nodes.map(({ destinations }, node) => ({ destinations, ids: lists[node]! }))
-      .filter(({ ids }) => ids.length > 0);
+    let count = 0;
+    for (const { dst, ids } of order) count = addDestination(nodes, this.#nodeOf, dst, ids, named, count);
+    return sortedOut(nodes, this.#nodeOf, named.subarray(0, count));
   }
+}
+
+/** Notes that ids go to one destination more. Those named for the first time are put into `named` behind the first `count`; returns how many are there then. */
+function addDestination(
+  nodes: DestinationNode[],
+  nodeOf: Int32Array,
+  dst: number,
+  ids: Int32Array,
+  named: Int32Array,
+  count: number,
+): number {
+  // Neighbours mostly have the same set.
+  let before = -1, after = 0;
+  for (let i = 0; i < ids.length; i++) {
+    const id = ids[i]!;
+    const node = nodeOf[id]!;
+    if (node === 0) named[count++] = id;
+    if (node !== before) {
+      before = node;
+      after = withDestination(nodes, node, dst);
+    }
+    nodeOf[id] = after;
+  }
+  return count;
 }
 
 /** The number of the set that has one destination more. */
@@ -187,10 +185,25 @@ function withDestination(nodes: DestinationNode[], node: number, dst: number): n
   const { destinations, with: larger } = nodes[node]!;
   let number = larger.get(dst);
   if (number === undefined) {
-    number = nodes.push({ destinations: [...destinations, dst], with: new Map(), count: 0 }) - 1;
+    number = nodes.push({ destinations: [...destinations, dst], with: new Map() }) - 1;
     larger.set(dst, number);
   }
   return number;
+}
+
+/** The ids of each set that has any, in the order in which they were named; forgets what set they were in. */
+function sortedOut(nodes: readonly DestinationNode[], nodeOf: Int32Array, named: Int32Array): DestinationSet[] {
+  const begins = new Int32Array(nodes.length + 1);
+  for (let i = 0; i < named.length; i++) begins[nodeOf[named[i]!]! + 1]!++;
+  for (let node = 0; node < nodes.length; node++) begins[node + 1]! += begins[node]!;
+  const ends = begins.slice();
+  const ids = new Int32Array(named.length);
+  for (let i = 0; i < named.length; i++) {
+    ids[ends[nodeOf[named[i]!]!]!++] = named[i]!;
+    nodeOf[named[i]!] = 0;
+  }
+  return nodes.map(({ destinations }, node) => ({ destinations, ids: ids.subarray(begins[node]!, begins[node + 1]!) }))
+    .filter(({ ids }) => ids.length > 0);
 }
 
 function ascendingRanks(ranks: readonly number[]): readonly number[] {

@@ -118,10 +118,7 @@ class ProgramBuilder {
   }
 
   #mark(marks: Uint8Array, { keys, ids }: Way): void {
-    for (const key of keys) {
-      const first = this.#catalogue.item(key, 0);
-      for (let i = 0; i < ids.length; i++) marks[first + ids[i]!] = 1;
-    }
+    for (const key of keys) markAll(marks, this.#catalogue.item(key, 0), ids);
   }
 
   /** Items without bytes travel in no message. */
@@ -186,6 +183,10 @@ class ProgramBuilder {
     const sorted = ascending(items);
     return { items: sorted, bytes: this.#catalogue.totalBytes(sorted) };
   }
+}
+
+function markAll(marks: Uint8Array, firstItem: number, ids: Int32Array): void {
+  for (let i = 0; i < ids.length; i++) marks[firstItem + ids[i]!] = 1;
 }
 
 function listOf(byPeer: Map<number, number[]>, peer: number): number[] {

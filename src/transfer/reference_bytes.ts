@@ -103,13 +103,15 @@ class Sizes {
     const sums = new Float64Array(catalogue.ids.length);
     for (const key of keys) {
       const keyIndex = catalogue.keyIndex(key)!;
-      const factor = factorOf(catalogue.keys[keyIndex]!);
-      const first = catalogue.item(keyIndex, 0);
-      for (let id = 0; id < sums.length; id++) sums[id]! += byItem[first + id]! * factor;
+      addTo(sums, byItem, catalogue.item(keyIndex, 0), factorOf(catalogue.keys[keyIndex]!));
     }
     this.#known.set(name, sums);
     return sums;
   }
+}
+
+function addTo(sums: Float64Array, byItem: Float64Array, firstItem: number, factor: number): void {
+  for (let id = 0; id < sums.length; id++) sums[id]! += byItem[firstItem + id]! * factor;
 }
 
 function sumAt(values: Float64Array, positions: Int32Array): number {
