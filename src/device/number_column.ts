@@ -7,13 +7,13 @@
 /** Numbers that a column has room for when it begins to grow. */
 const SMALLEST_CAPACITY = 4;
 
-/** Numbers that grow in number; 8 bytes each. */
+/** Numbers that grow in number, kept as an array of the kind that they came in. */
 export class NumberColumn {
-  #values: Float64Array;
+  #values: Float64Array | Uint32Array;
   #length: number;
 
   /** Keeps `values`, of which the first `length` are there already; the rest is room. */
-  constructor(values: Float64Array, length: number = values.length) {
+  constructor(values: Float64Array | Uint32Array, length: number = values.length) {
     this.#values = values;
     this.#length = length;
   }
@@ -36,7 +36,8 @@ export class NumberColumn {
   /** Appends a number; returns its position. */
   push(value: number): number {
     if (this.#length === this.#values.length) {
-      const larger = new Float64Array(Math.max(SMALLEST_CAPACITY, 2 * this.#length));
+      const capacity = Math.max(SMALLEST_CAPACITY, 2 * this.#length);
+      const larger = this.#values instanceof Uint32Array ? new Uint32Array(capacity) : new Float64Array(capacity);
       larger.set(this.#values);
       this.#values = larger;
     }

@@ -48,7 +48,7 @@ export class Lot {
     this.#slab = slab;
     this.#offsets = new Column(offsets);
     this.#sizes = new Column(sizes);
-    this.#owners = new Column(new Float64Array(offsets.length).fill(1));
+    this.#owners = new Column(new Uint32Array(offsets.length).fill(1));
     this.#live = offsets.length;
     for (let piece = 0; piece < sizes.length; piece++) this.#liveBytes += sizes[piece]!;
     if (this.#live > 0) slab.adopt(this);
@@ -208,7 +208,7 @@ class Column {
   #dense: NumberColumn;
   #sparse: Map<number, number> | undefined;
 
-  constructor(values: Float64Array) {
+  constructor(values: Float64Array | Uint32Array) {
     this.#dense = new NumberColumn(values);
   }
 

@@ -13,6 +13,7 @@ import { type FlightEntry, FlightRecorder } from "../flight.ts";
 import type { ClusterLayout } from "../layout/cluster_layout.ts";
 import type { RedistribStep } from "../plan/step.ts";
 import type { SequenceSample } from "../sample/sequence_sample.ts";
+import { Scratch } from "../scratch.ts";
 import type { ReplicaGroup } from "../transfer/run.ts";
 import { Deadline, WaitEndedError, type WaitOptions } from "../wait.ts";
 import { fingerprint } from "./fingerprint.ts";
@@ -58,6 +59,7 @@ export class DataManager implements AsyncDisposable {
   #lastCommitted = "";
   #prepared: Prepared | null = null;
   readonly #flight = new FlightRecorder();
+  readonly #scratch = new Scratch();
   #queue: Promise<unknown> = Promise.resolve();
   #pending = 0;
   #closed = false;
@@ -198,6 +200,7 @@ export class DataManager implements AsyncDisposable {
         lastCommitted: this.#lastCommitted,
         prepared: this.#prepared,
         flight: this.#flight,
+        scratch: this.#scratch,
       };
       try {
         return await transfer(context, meta, plan, options);

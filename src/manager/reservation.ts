@@ -15,6 +15,7 @@ import type { RedistribStep } from "../plan/step.ts";
 import { resolvePlan } from "../plan/validate_plan.ts";
 import { copyMetadata } from "../sample/fields.ts";
 import { SequenceSample } from "../sample/sequence_sample.ts";
+import type { Scratch } from "../scratch.ts";
 import { show } from "../show.ts";
 import { type Catalogue, type CatalogueKey, catalogueOf, sameKey } from "../transfer/catalogue.ts";
 import { lowerResolved } from "../transfer/lower.ts";
@@ -39,6 +40,8 @@ export interface Holdings {
   readonly pool: SlabPool;
   /** The replica groups with communicators of their own. */
   readonly replicaGroups: readonly ReplicaGroup[];
+  /** What one transfer after another works in. */
+  readonly scratch: Scratch;
 }
 
 /** A program with its memory. */
@@ -69,7 +72,8 @@ export function prepare(
   plan: readonly RedistribStep[],
   verify: boolean,
 ): { digest: string; reserved: Reserved | null; refusals: Reason[] } {
-  const { rank, worldSize } = holdings.communicator;
+  const { communicator: { rank, worldSize }, scratch } = holdings;
+  scratch.reset();
   const replicaGroups = holdings.replicaGroups.map(({ members }) => members);
   let digest = "";
   try {
@@ -77,8 +81,8 @@ export function prepare(
     const catalogue = catalogueOf(meta);
     const positions = resolvePlan(plan, { worldSize, meta, positions: catalogue.idIndices });
     digest = termsDigest({ meta, catalogue, plan, positions, replicaGroups, verify });
-    const program = lowerResolved(plan, positions, catalogue, rank, { worldSize, replicaGroups });
-    const places = new Places(catalogue.size);
+    const program = lowerResolved(plan, positions, catalogue, rank, { worldSize, replicaGroups, scratch });
+    const places = new Places(catalogue.size, scratch);
     const refusals = findRequired(holdings.storage, catalogue, program, places);
     if (refusals.length > 0) return { digest, reserved: null, refusals };
     if (verify) holdings.device.copier.reserve();
@@ -171,7 +175,7 @@ function reserve(
   program: Program,
   places: Places,
 ): Omit<Reserved, "positions"> {
-  const { pool, communicator } = holdings;
+  const { pool, communicator, scratch } = holdings;
   const { rank, worldSize } = communicator;
   const arriving = program.phases.flatMap(({ receives, broadcasts }) => [
     ...receives,
@@ -183,7 +187,7 @@ function reserve(
   try {
     if (program.received.length > 0) {
       slab = pool.allocate(arriving.reduce((total, { bytes }) => total + aligned(bytes), 0));
-      lot = layOut(slab, arriving, catalogue, program.received, places);
+      lot = layOut(slab, arriving, catalogue, program.received, places, scratch);
       slab.seal();
     }
     const outgoing = outgoingOf(program, catalogue, places, worldSize);
@@ -206,27 +210,37 @@ function layOut(
   catalogue: Catalogue,
   received: Uint32Array,
   places: Places,
+  scratch: Scratch,
 ): Lot {
   // Items without bytes travel in no message, and lie anywhere.
-  const offsetOf = new Float64Array(catalogue.size);
-  let messageStart = 0;
+  const offsetOf = scratch.float64(catalogue.size);
+  let start = 0;
   for (const { items, bytes } of messages) {
-    let offset = messageStart;
-    for (const item of items) {
-      offsetOf[item] = offset;
-      offset += catalogue.bytes[item]!;
-    }
-    messageStart += aligned(bytes);
+    lineUp(items, catalogue.bytes, start, offsetOf);
+    start += aligned(bytes);
   }
-  const offsets = new Float64Array(received.length);
-  const sizes = new Float64Array(received.length);
-  for (let piece = 0; piece < received.length; piece++) {
-    offsets[piece] = offsetOf[received[piece]!]!;
-    sizes[piece] = catalogue.bytes[received[piece]!]!;
-  }
-  const lot = slab.lot(offsets, sizes);
-  for (let piece = 0; piece < received.length; piece++) places.put(received[piece]!, lot, piece);
+  const lot = slab.lot(valuesAt(offsetOf, received), valuesAt(catalogue.bytes, received));
+  placeAll(received, lot, places);
   return lot;
+}
+
+/** Notes where items begin that lie one behind the other. */
+function lineUp(items: Uint32Array, bytes: Float64Array, start: number, offsetOf: Float64Array): void {
+  let offset = start;
+  for (let i = 0; i < items.length; i++) {
+    offsetOf[items[i]!] = offset;
+    offset += bytes[items[i]!]!;
+  }
+}
+
+function valuesAt(values: Float64Array, items: Uint32Array): Float64Array {
+  const found = new Float64Array(items.length);
+  for (let i = 0; i < items.length; i++) found[i] = values[items[i]!]!;
+  return found;
+}
+
+function placeAll(items: Uint32Array, lot: Lot, places: Places): void {
+  for (let piece = 0; piece < items.length; piece++) places.put(items[piece]!, lot, piece);
 }
 
 /** The samples that will be installed: one for each id, with the keys received in the order of the meta, and the meta's metadata. */

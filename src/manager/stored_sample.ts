@@ -25,7 +25,7 @@ export function lengthsOf(sequences: readonly number[]): Lengths {
 /** The rows of a table under one key. */
 export interface KeyRows {
   /** By row the number of the piece. */
-  readonly pieces: Float64Array;
+  readonly pieces: Uint32Array;
   /** By row the length of the one sequence; -1 where there are none or several. */
   readonly lengths: Float64Array;
   /** By row, where that is not one. */
@@ -34,7 +34,7 @@ export interface KeyRows {
 
 /** Room for so many rows. */
 export function keyRows(count: number): KeyRows {
-  return { pieces: new Float64Array(count), lengths: new Float64Array(count), several: new Map() };
+  return { pieces: new Uint32Array(count), lengths: new Float64Array(count), several: new Map() };
 }
 
 /** What a table has under one key. */

@@ -17,6 +17,7 @@
  */
 
 import { forEachMovement, idListsOf, type Movement } from "./movements.ts";
+import { Scratch } from "../scratch.ts";
 import { sameList } from "./same_list.ts";
 import { isFence, type RedistribStep } from "./step.ts";
 
@@ -73,6 +74,8 @@ export interface WayContext {
   readonly worldSize: number;
   /** Replica groups that broadcast. */
   readonly groups?: readonly ReplicaRanks[];
+  /** What to work in; then the lists of ids are good until it is reset. */
+  readonly scratch?: Scratch;
 }
 
 /**
@@ -85,7 +88,7 @@ export interface WayContext {
  */
 export function forEachWay(plan: readonly RedistribStep[], context: WayContext, visit: (way: Way) => void): number {
   const fences = plan.filter(isFence).length;
-  const tables = tablesOf(plan, context);
+  const tables = tablesOf(plan, context, context.scratch ?? new Scratch());
   const pathfinder = new Pathfinder(context);
   // What stands behind a fence starts where all before it ends, which has to be known first.
   for (let fence = 0; fence < fences; fence++) {
@@ -125,7 +128,7 @@ interface LikeKeys {
 }
 
 /** A table for each set of keys whose items go the same ways. */
-function tablesOf(plan: readonly RedistribStep[], context: WayContext): Table[] {
+function tablesOf(plan: readonly RedistribStep[], context: WayContext, scratch: Scratch): Table[] {
   const fencesBefore = new Int32Array(plan.length + 1);
   for (let n = 0; n < plan.length; n++) fencesBefore[n + 1] = fencesBefore[n]! + (isFence(plan[n]!) ? 1 : 0);
   const sets = likeKeysOf(plan, context, fencesBefore);
@@ -139,10 +142,10 @@ function tablesOf(plan: readonly RedistribStep[], context: WayContext): Table[] 
   };
   forEachMovement(plan, context.positions, visit, (step) => wanted[step] === 1);
   return sets.map((set) => {
-    if (sets.length === 1) return new Table(set, moves, context.idCount);
+    if (sets.length === 1) return new Table(set, moves, context.idCount, scratch);
     const taken = new Uint8Array(plan.length);
     for (const step of set.steps[0]!) taken[step] = 1;
-    return new Table(set, moves.filter(({ step }) => taken[step] === 1), context.idCount);
+    return new Table(set, moves.filter(({ step }) => taken[step] === 1), context.idCount, scratch);
   });
 }
 
@@ -201,25 +204,27 @@ class Table {
   readonly #firstPlace: Int32Array;
   readonly #ids: Int32Array;
 
-  constructor({ keys, steps }: LikeKeys, moves: readonly Move[], idCount: number) {
+  constructor({ keys, steps }: LikeKeys, moves: readonly Move[], idCount: number, scratch: Scratch) {
     this.keys = keys;
     this.#steps = steps;
     this.#moves = moves;
-    const begin = this.#begin = new Int32Array(idCount + 1);
+    const begin = this.#begin = scratch.int32(idCount + 1);
     for (const move of moves) for (let i = move.begin; i < move.end; i++) begin[move.ids[i]! + 1]!++;
     for (let i = 0; i < idCount; i++) begin[i + 1]! += begin[i]!;
-    const movesOfId = this.#movesOfId = new Int32Array(begin[idCount]!);
-    const end = begin.slice();
+    const movesOfId = this.#movesOfId = scratch.int32(begin[idCount]!);
+    const end = scratch.int32(idCount + 1);
+    end.set(begin);
     for (let m = 0; m < moves.length; m++) {
       const { ids, begin, end: stop } = moves[m]!;
       for (let i = begin; i < stop; i++) movesOfId[end[ids[i]!]!++] = m;
     }
-    const classOf = this.#classify(idCount);
-    this.#firstPlace = new Int32Array(this.classCount + 1);
+    const classOf = this.#classify(idCount, scratch);
+    this.#firstPlace = scratch.int32(this.classCount + 1);
     for (const c of classOf) if (c >= 0) this.#firstPlace[c + 1]!++;
     for (let c = 0; c < this.classCount; c++) this.#firstPlace[c + 1]! += this.#firstPlace[c]!;
-    this.#ids = new Int32Array(this.#firstPlace[this.classCount]!);
-    const place = this.#firstPlace.slice();
+    this.#ids = scratch.int32(this.#firstPlace[this.classCount]!);
+    const place = scratch.int32(this.classCount + 1);
+    place.set(this.#firstPlace);
     for (let id = 0; id < idCount; id++) if (classOf[id]! >= 0) this.#ids[place[classOf[id]!]!++] = id;
   }
 
@@ -231,7 +236,8 @@ class Table {
   idsOf(c: number): Int32Array {
     // As `subarray` does, several times faster.
     const first = this.#firstPlace[c]!;
-    return new Int32Array(this.#ids.buffer, first * Int32Array.BYTES_PER_ELEMENT, this.#firstPlace[c + 1]! - first);
+    const { buffer, byteOffset, BYTES_PER_ELEMENT } = this.#ids;
+    return new Int32Array(buffer, byteOffset + first * BYTES_PER_ELEMENT, this.#firstPlace[c + 1]! - first);
   }
 
   /** How many moves the ids of a class have, and each of them. */
@@ -264,11 +270,11 @@ class Table {
   }
 
   /** By id, its class; -1 where it has no moves. */
-  #classify(idCount: number): Int32Array {
-    const classOf = new Int32Array(idCount).fill(-1);
+  #classify(idCount: number, scratch: Scratch): Int32Array {
+    const classOf = scratch.int32(idCount).fill(-1);
     // A hash table with open addressing: class number + 1, or 0.
     const mask = 2 ** Math.ceil(Math.log2(2 * idCount + 2)) - 1;
-    const slots = new Int32Array(mask + 1);
+    const slots = scratch.int32(mask + 1);
     const movesOfId = this.#movesOfId;
     // In the order of the moves, because those of a class are looked at again in the order of classes: what lies together is read together.
     for (const move of this.#moves) {

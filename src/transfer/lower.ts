@@ -14,6 +14,7 @@
 import { forEachWay, HOP_FIELDS, type ReplicaRanks, type Way } from "../plan/item_ways.ts";
 import { positionsOf } from "../plan/movements.ts";
 import type { RedistribStep } from "../plan/step.ts";
+import { Scratch } from "../scratch.ts";
 import type { Catalogue } from "./catalogue.ts";
 import type { GroupBroadcast, Message, Phase, Program } from "./program.ts";
 
@@ -23,6 +24,8 @@ export interface LoweringOptions {
   worldSize: number;
   /** The members of each replica group that has a communicator of its own, each sorted. */
   replicaGroups?: readonly (readonly number[])[];
+  /** What to work in; then the program is good until it is reset. */
+  scratch?: Scratch;
 }
 
 /** From this size on a replica group's own broadcast is used; two members are served as well by one message. */
@@ -52,24 +55,32 @@ export function lowerResolved(
   rank: number,
   options: LoweringOptions,
 ): Program {
-  const builder = new ProgramBuilder(catalogue, rank);
+  const scratch = options.scratch ?? new Scratch();
+  const builder = new ProgramBuilder(catalogue, rank, scratch);
   const phases = forEachWay(plan, {
     positions,
     idCount: catalogue.ids.length,
     placeOfKey: (key) => catalogue.keyIndex(key)!,
     keyCount: catalogue.keys.length,
     worldSize: options.worldSize,
+    scratch,
     groups: (options.replicaGroups ?? []).map((members, group): ReplicaRanks => ({ group, members }))
       .filter(({ members }) => members.length >= SMALLEST_BROADCAST_GROUP),
   }, (way) => builder.add(way));
   return builder.finish(phases, options.worldSize);
 }
 
+/** Items on their way together: ids, each with the key. */
+interface Batch {
+  readonly key: number;
+  readonly ids: Int32Array;
+}
+
 /** What one rank does in one phase, while it is being collected: the items by peer, or by group and root. */
 interface PhaseDraft {
-  readonly sends: Map<number, number[]>;
-  readonly receives: Map<number, number[]>;
-  readonly casts: Map<string, { readonly group: number; readonly root: number; readonly items: number[] }>;
+  readonly sends: Map<number, Batch[]>;
+  readonly receives: Map<number, Batch[]>;
+  readonly casts: Map<string, { readonly group: number; readonly root: number; readonly batches: Batch[] }>;
   readonly steps: Set<number>;
 }
 
@@ -77,17 +88,19 @@ interface PhaseDraft {
 class ProgramBuilder {
   readonly #catalogue: Catalogue;
   readonly #rank: number;
+  readonly #scratch: Scratch;
   /** By item, 1 where it is. */
   readonly #required: Uint8Array;
   /** By item, 1 where it is. */
   readonly #received: Uint8Array;
   readonly #phases: PhaseDraft[] = [];
 
-  constructor(catalogue: Catalogue, rank: number) {
+  constructor(catalogue: Catalogue, rank: number, scratch: Scratch) {
     this.#catalogue = catalogue;
     this.#rank = rank;
-    this.#required = new Uint8Array(catalogue.size);
-    this.#received = new Uint8Array(catalogue.size);
+    this.#scratch = scratch;
+    this.#required = scratch.uint8(catalogue.size);
+    this.#received = scratch.uint8(catalogue.size);
   }
 
   /** Notes what the rank has to do with the items of a way. */
@@ -101,7 +114,7 @@ class ProgramBuilder {
       if (from !== rank && to !== rank) continue;
       const { sends, receives, steps } = this.#phase(hops[i]!);
       for (const step of way.stepsLike(hops[i + 3]!)) steps.add(step);
-      this.#append(to === rank ? listOf(receives, from) : listOf(sends, to), way);
+      append(to === rank ? listOf(receives, from) : listOf(sends, to), way);
       if (to === rank) this.#mark(this.#received, way);
     }
     for (const { phase, group, members, root, step } of casts) {
@@ -110,8 +123,8 @@ class ProgramBuilder {
       for (const like of way.stepsLike(step)) steps.add(like);
       const name = `${group} ${root}`;
       let cast = casts.get(name);
-      if (cast === undefined) casts.set(name, cast = { group, root, items: [] });
-      this.#append(cast.items, way);
+      if (cast === undefined) casts.set(name, cast = { group, root, batches: [] });
+      append(cast.batches, way);
       // A root that is not the source of the items receives them in the same phase, by the message before.
       if (root !== rank) this.#mark(this.#received, way);
     }
@@ -119,15 +132,6 @@ class ProgramBuilder {
 
   #mark(marks: Uint8Array, { keys, ids }: Way): void {
     for (const key of keys) markAll(marks, this.#catalogue.item(key, 0), ids);
-  }
-
-  /** Items without bytes travel in no message. */
-  #append(items: number[], { keys, ids }: Way): void {
-    const { bytes } = this.#catalogue;
-    for (const key of keys) {
-      const first = this.#catalogue.item(key, 0);
-      for (let i = 0; i < ids.length; i++) if (bytes[first + ids[i]!] !== 0) items.push(first + ids[i]!);
-    }
   }
 
   #phase(number: number): PhaseDraft {
@@ -144,8 +148,9 @@ class ProgramBuilder {
     const phases = this.#phases.map(({ sends, receives, casts, steps }): Phase => ({
       sends: this.#messages(sends, (peer) => (peer - rank + worldSize) % worldSize),
       receives: this.#messages(receives, (peer) => (rank - peer + worldSize) % worldSize),
-      broadcasts: [...casts.values()].filter(({ items }) => items.length > 0)
-        .map(({ group, root, items }): GroupBroadcast => ({ group, root, ...this.#contents(items) }))
+      broadcasts: [...casts.values()]
+        .map(({ group, root, batches }): GroupBroadcast => ({ group, root, ...this.#contents(batches) }))
+        .filter(({ items }) => items.length > 0)
         .sort((a, b) => a.group - b.group || a.root - b.root),
       steps: [...steps].sort((a, b) => a - b),
     }));
@@ -158,12 +163,12 @@ class ProgramBuilder {
       bytesSent += leaving;
       stagingBytes = Math.max(stagingBytes, leaving);
     }
-    const received = markedOf(this.#received);
+    const received = this.#marked(this.#received);
     const bytesReceived = catalogue.totalBytes(received);
     return {
       rank,
       phases,
-      required: markedOf(this.#required),
+      required: this.#marked(this.#required),
       received,
       bytesSent,
       bytesReceived,
@@ -173,45 +178,62 @@ class ProgramBuilder {
   }
 
   /** The messages of one phase and direction, nearest peer first. */
-  #messages(byPeer: ReadonlyMap<number, readonly number[]>, distance: (peer: number) => number): Message[] {
-    return [...byPeer].filter(([, items]) => items.length > 0)
-      .map(([peer, items]): Message => ({ peer, ...this.#contents(items) }))
+  #messages(byPeer: ReadonlyMap<number, Batch[]>, distance: (peer: number) => number): Message[] {
+    return [...byPeer]
+      .map(([peer, batches]): Message => ({ peer, ...this.#contents(batches) }))
+      .filter(({ items }) => items.length > 0)
       .sort((a, b) => distance(a.peer) - distance(b.peer));
   }
 
-  #contents(items: readonly number[]): { items: Uint32Array; bytes: number } {
-    const sorted = ascending(items);
-    return { items: sorted, bytes: this.#catalogue.totalBytes(sorted) };
+  /** The items, ascending. Those without bytes travel in no message. */
+  #contents(batches: Batch[]): { items: Uint32Array; bytes: number } {
+    // By key and first id they are in order as a rule: what of a step goes the same way are stretches of its ids.
+    batches.sort((a, b) => a.key - b.key || a.ids[0]! - b.ids[0]!);
+    const all = this.#scratch.uint32(batches.reduce((total, { ids }) => total + ids.length, 0));
+    let count = 0;
+    for (const { key, ids } of batches) count = numberItems(this.#catalogue, key, ids, all, count);
+    const items = all.subarray(0, count);
+    if (!isAscending(items)) items.sort();
+    return { items, bytes: this.#catalogue.totalBytes(items) };
   }
+
+  /** The items whose mark is set. */
+  #marked(marks: Uint8Array): Uint32Array {
+    const marked = this.#scratch.uint32(countOf(marks));
+    for (let item = marks.indexOf(1), at = 0; at < marked.length; item++) if (marks[item] === 1) marked[at++] = item;
+    return marked;
+  }
+}
+
+function append(batches: Batch[], { keys, ids }: Way): void {
+  for (const key of keys) batches.push({ key, ids });
+}
+
+function listOf(byPeer: Map<number, Batch[]>, peer: number): Batch[] {
+  let batches = byPeer.get(peer);
+  if (batches === undefined) byPeer.set(peer, batches = []);
+  return batches;
 }
 
 function markAll(marks: Uint8Array, firstItem: number, ids: Int32Array): void {
   for (let i = 0; i < ids.length; i++) marks[firstItem + ids[i]!] = 1;
 }
 
-function listOf(byPeer: Map<number, number[]>, peer: number): number[] {
-  let items = byPeer.get(peer);
-  if (items === undefined) byPeer.set(peer, items = []);
-  return items;
-}
-
-/** The items whose mark is set. */
-function markedOf(marks: Uint8Array): Uint32Array {
+function countOf(marks: Uint8Array): number {
   let count = 0;
-  for (let item = 0; item < marks.length; item++) count += marks[item]!;
-  const marked = new Uint32Array(count);
-  let at = 0;
-  for (let item = 0; item < marks.length; item++) if (marks[item] === 1) marked[at++] = item;
-  return marked;
+  for (let i = 0; i < marks.length; i++) count += marks[i]!;
+  return count;
 }
 
-/** Mostly they are ascending already: a step's items come in their order. */
-function ascending(items: readonly number[]): Uint32Array {
-  const sorted = new Uint32Array(items.length);
-  let inOrder = true;
-  for (let i = 0; i < items.length; i++) {
-    sorted[i] = items[i]!;
-    if (i > 0 && items[i]! < items[i - 1]!) inOrder = false;
-  }
-  return inOrder ? sorted : sorted.sort();
+/** Puts the items with bytes behind the first `count`; returns how many there are then. */
+function numberItems(catalogue: Catalogue, key: number, ids: Int32Array, items: Uint32Array, count: number): number {
+  const { bytes } = catalogue;
+  const first = catalogue.item(key, 0);
+  for (let i = 0; i < ids.length; i++) if (bytes[first + ids[i]!] !== 0) items[count++] = first + ids[i]!;
+  return count;
+}
+
+function isAscending(items: Uint32Array): boolean {
+  for (let i = 1; i < items.length; i++) if (items[i]! < items[i - 1]!) return false;
+  return true;
 }

@@ -5,6 +5,7 @@
  */
 
 import { type Lot, Region, type Slab } from "../device/slab.ts";
+import { Scratch } from "../scratch.ts";
 
 /** By item a piece of a slab, for those that this rank sends or receives. */
 export class Places {
@@ -17,10 +18,10 @@ export class Places {
   #lastLot: Lot | undefined;
   #lastNumber = 0;
 
-  /** Of so many items none has a place yet. */
-  constructor(items: number) {
-    this.#lotNumbers = new Uint32Array(items);
-    this.#pieces = new Uint32Array(items);
+  /** Of so many items none has a place yet. Good until `memory` is reset. */
+  constructor(items: number, memory: Scratch = new Scratch()) {
+    this.#lotNumbers = memory.uint32(items);
+    this.#pieces = memory.uint32(items);
   }
 
   /** Gives an item its place. */
