@@ -7,13 +7,22 @@
 /** Numbers that a column has room for when it begins to grow. */
 const SMALLEST_CAPACITY = 4;
 
-/** Numbers that grow in number, kept as an array of the kind that they came in. */
+/** Whole numbers from 0 up, of as many bytes each as the largest of them needs. */
+export type Numbers = Uint8Array | Uint32Array | Float64Array;
+
+/** Room for numbers up to `largest`. */
+export function numbersUpTo(largest: number, count: number): Numbers {
+  if (largest <= 0xff) return new Uint8Array(count);
+  return largest <= 0xffffffff ? new Uint32Array(count) : new Float64Array(count);
+}
+
+/** Numbers that grow in number, and in size. */
 export class NumberColumn {
-  #values: Float64Array | Uint32Array;
+  #values: Numbers;
   #length: number;
 
   /** Keeps `values`, of which the first `length` are there already; the rest is room. */
-  constructor(values: Float64Array | Uint32Array, length: number = values.length) {
+  constructor(values: Numbers, length: number = values.length) {
     this.#values = values;
     this.#length = length;
   }
@@ -31,17 +40,24 @@ export class NumberColumn {
   /** Replaces the number at a position. */
   set(position: number, value: number): void {
     this.#values[position] = value;
+    if (this.#values[position] === value) return;
+    this.#moveTo(numbersUpTo(value, this.#values.length));
+    this.#values[position] = value;
   }
 
   /** Appends a number; returns its position. */
   push(value: number): number {
-    if (this.#length === this.#values.length) {
-      const capacity = Math.max(SMALLEST_CAPACITY, 2 * this.#length);
-      const larger = this.#values instanceof Uint32Array ? new Uint32Array(capacity) : new Float64Array(capacity);
-      larger.set(this.#values);
-      this.#values = larger;
+    const position = this.#length++;
+    if (position === this.#values.length) {
+      const capacity = Math.max(SMALLEST_CAPACITY, 2 * position);
+      this.#moveTo(new (this.#values.constructor as { new (length: number): Numbers })(capacity));
     }
-    this.#values[this.#length] = value;
-    return this.#length++;
+    this.set(position, value);
+    return position;
+  }
+
+  #moveTo(larger: Numbers): void {
+    larger.set(this.#values);
+    this.#values = larger;
   }
 }

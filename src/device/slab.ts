@@ -10,7 +10,7 @@
  */
 
 import type { AddressWords } from "./copy_batch.ts";
-import { NumberColumn } from "./number_column.ts";
+import { NumberColumn, type Numbers } from "./number_column.ts";
 import { type DeviceRuntime, isOutOfMemory } from "./runtime.ts";
 import type { Stream } from "./stream.ts";
 
@@ -44,13 +44,13 @@ export class Lot {
   #liveBytes = 0;
 
   /** Made by {@linkcode Slab.lot}. */
-  constructor(slab: Slab, offsets: Float64Array, sizes: Float64Array) {
+  constructor(slab: Slab, offsets: Numbers, sizes: Numbers) {
     this.#slab = slab;
     this.#offsets = new Column(offsets);
     this.#sizes = new Column(sizes);
-    this.#owners = new Column(new Uint32Array(offsets.length).fill(1));
+    this.#owners = new Column(new Uint8Array(offsets.length).fill(1));
     this.#live = offsets.length;
-    for (let piece = 0; piece < sizes.length; piece++) this.#liveBytes += sizes[piece]!;
+    this.#liveBytes = sumOf(sizes);
     if (this.#live > 0) slab.adopt(this);
   }
 
@@ -208,7 +208,7 @@ class Column {
   #dense: NumberColumn;
   #sparse: Map<number, number> | undefined;
 
-  constructor(values: Float64Array | Uint32Array) {
+  constructor(values: Numbers) {
     this.#dense = new NumberColumn(values);
   }
 
@@ -236,8 +236,14 @@ class Column {
   /** Forgets all other pieces. Nothing is appended after that. */
   keep(pieces: readonly number[]): void {
     this.#sparse = new Map(pieces.map((piece) => [piece, this.at(piece)]));
-    this.#dense = new NumberColumn(new Float64Array(0));
+    this.#dense = new NumberColumn(new Uint8Array(0));
   }
+}
+
+function sumOf(numbers: Numbers): number {
+  let sum = 0;
+  for (let i = 0; i < numbers.length; i++) sum += numbers[i]!;
+  return sum;
 }
 
 /** One piece of a lot, where an object is wanted. Two regions that name the same piece are the same thing. */
@@ -346,7 +352,7 @@ export class Slab {
   }
 
   /** A new lot. Its first pieces have these offsets and sizes, and one owner each; it keeps the arrays. */
-  lot(offsets: Float64Array = new Float64Array(0), sizes: Float64Array = new Float64Array(0)): Lot {
+  lot(offsets: Numbers = new Uint32Array(0), sizes: Numbers = new Uint32Array(0)): Lot {
     return new Lot(this, offsets, sizes);
   }
 

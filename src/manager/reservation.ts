@@ -8,6 +8,7 @@
  */
 
 import type { Communicator } from "../comm/communicator.ts";
+import { type Numbers, numbersUpTo } from "../device/number_column.ts";
 import { type DeviceRuntime, isOutOfMemory } from "../device/runtime.ts";
 import { aligned, type Lot, type Slab, type SlabPool } from "../device/slab.ts";
 import { SeqferryError } from "../errors.ts";
@@ -24,7 +25,7 @@ import { Places } from "../transfer/places.ts";
 import type { Program } from "../transfer/program.ts";
 import type { ReplicaGroup } from "../transfer/run.ts";
 import type { Storage } from "./storage.ts";
-import { type KeyRows, keyRows, type Lengths, SampleTable, type StoredSample } from "./stored_sample.ts";
+import { KeyColumn, type Lengths, SampleTable, type StoredSample } from "./stored_sample.ts";
 import { termsDigest } from "./terms.ts";
 import type { Reason } from "./words.ts";
 
@@ -219,7 +220,8 @@ function layOut(
     lineUp(items, catalogue.bytes, start, offsetOf);
     start += aligned(bytes);
   }
-  const lot = slab.lot(valuesAt(offsetOf, received), valuesAt(catalogue.bytes, received));
+  const largest = slab.byteLength;
+  const lot = slab.lot(valuesAt(offsetOf, received, largest), valuesAt(catalogue.bytes, received, largest));
   placeAll(received, lot, places);
   return lot;
 }
@@ -233,8 +235,8 @@ function lineUp(items: Uint32Array, bytes: Float64Array, start: number, offsetOf
   }
 }
 
-function valuesAt(values: Float64Array, items: Uint32Array): Float64Array {
-  const found = new Float64Array(items.length);
+function valuesAt(values: Float64Array, items: Uint32Array, largest: number): Numbers {
+  const found = numbersUpTo(largest, items.length);
   for (let i = 0; i < items.length; i++) found[i] = values[items[i]!]!;
   return found;
 }
@@ -259,11 +261,11 @@ function incomingSamples(
     const values = copyMetadata(meta.metadata);
     const names = Object.keys(values);
     for (const name of names) values[name] = rows.map((row) => values[name]![row]);
-    const head = { fields: own.map((k) => catalogue.keys[k]!), lots: own.map(() => lot), names, hasData: true };
+    const head = { fields: own.map((k) => catalogue.keys[k]!), names, hasData: true };
     const table = SampleTable.of(
       head,
       rows.map((row) => catalogue.ids[row]!),
-      own.map((k) => rowsOf(catalogue, k, rows, places)),
+      own.map((k) => columnOf(catalogue, k, rows, places, lot)),
       values,
     );
     samples.push(table.samples!);
@@ -272,21 +274,21 @@ function incomingSamples(
 }
 
 /** What is kept of one key of these ids. */
-function rowsOf(catalogue: Catalogue, keyIndex: number, rows: readonly number[], places: Places): KeyRows {
+function columnOf(
+  catalogue: Catalogue,
+  keyIndex: number,
+  rows: readonly number[],
+  places: Places,
+  lot: Lot,
+): KeyColumn {
   const first = catalogue.item(keyIndex, 0);
-  const kept = keyRows(rows.length);
-  const { pieces, lengths, several } = kept;
-  for (let i = 0; i < rows.length; i++) {
-    const item = first + rows[i]!;
-    pieces[i] = places.pieceOf(item);
-    if (catalogue.isSingle[item] === 1) {
-      lengths[i] = catalogue.lengths[item]!;
-    } else {
-      lengths[i] = -1;
-      several.set(i, catalogue.seqlensOf(item).slice());
-    }
+  const column = new KeyColumn(lot, rows.length);
+  for (let row = 0; row < rows.length; row++) {
+    const item = first + rows[row]!;
+    const length = catalogue.isSingle[item] === 1 ? catalogue.lengths[item]! : catalogue.seqlensOf(item).slice();
+    column.push(places.pieceOf(item), length);
   }
-  return kept;
+  return column;
 }
 
 /** Sets of keys, and the positions of the ids that receive just these. Mostly there is one. */

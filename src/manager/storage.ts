@@ -114,11 +114,11 @@ export class Storage {
     }
     const head: TableHead = {
       fields: this.#fieldsOf(sample),
-      lots: regions.map((region) => region?.lot ?? null),
       names: Object.keys(metadata),
       hasData: data !== null,
     };
-    if (this.#table?.takes(head) !== true) this.#table = new SampleTable(head);
+    const lots = regions.map((region) => region?.lot ?? null);
+    if (this.#table?.takes(head, lots) !== true) this.#table = SampleTable.empty(head, lots);
     const values = copyMetadata(metadata);
     return this.#table.add(
       ids[0]!,

@@ -22,50 +22,54 @@ export function lengthsOf(sequences: readonly number[]): Lengths {
   return sequences.length === 1 ? sequences[0]! : sequences.slice();
 }
 
-/** The rows of a table under one key. */
-export interface KeyRows {
-  /** By row the number of the piece. */
-  readonly pieces: Uint32Array;
-  /** By row the length of the one sequence; -1 where there are none or several. */
-  readonly lengths: Float64Array;
-  /** By row, where that is not one. */
-  readonly several: Map<number, readonly number[]>;
-}
-
-/** Room for so many rows. */
-export function keyRows(count: number): KeyRows {
-  return { pieces: new Uint32Array(count), lengths: new Float64Array(count), several: new Map() };
-}
+/** What stands in a column of lengths where an id has no or several sequences, or one too long for it. */
+const ELSEWHERE = 0xffffffff;
 
 /** What a table has under one key. */
-class KeyColumn {
+export class KeyColumn {
   /** The lot that the tensors are pieces of; null for a key without data. */
   readonly lot: Lot | null;
+  /** The piece of row 0. The others follow one by one, as long as `#pieces` is null. */
+  #firstPiece = 0;
   /** By row the number of the piece. */
-  readonly pieces: NumberColumn;
+  #pieces: NumberColumn | null = null;
+  /** By row the length of the one sequence, or {@linkcode ELSEWHERE}. */
   readonly #lengths: NumberColumn;
-  readonly #several: Map<number, readonly number[]>;
+  /** By row, where it is not there. */
+  readonly #elsewhere = new Map<number, Lengths>();
 
-  constructor(lot: Lot | null, { pieces, lengths, several }: KeyRows) {
+  /** Without rows, with room for `capacity` of them before it has to grow. */
+  constructor(lot: Lot | null, capacity = 0) {
     this.lot = lot;
-    this.pieces = new NumberColumn(pieces);
-    this.#lengths = new NumberColumn(lengths);
-    this.#several = several;
+    this.#lengths = new NumberColumn(new Uint32Array(capacity), 0);
   }
 
-  push(row: number, piece: number, lengths: Lengths): void {
-    this.pieces.push(piece);
-    if (typeof lengths === "number") {
+  /** Adds a row. */
+  push(piece: number, lengths: Lengths): void {
+    const row = this.#lengths.length;
+    if (row === 0) this.#firstPiece = piece;
+    if (this.#pieces === null && piece !== this.#firstPiece + row) {
+      const sofar = Uint32Array.from({ length: row }, (_, before) => this.#firstPiece + before);
+      this.#pieces = new NumberColumn(sofar);
+    }
+    this.#pieces?.push(piece);
+    if (typeof lengths === "number" && lengths < ELSEWHERE) {
       this.#lengths.push(lengths);
     } else {
-      this.#lengths.push(-1);
-      this.#several.set(row, lengths);
+      this.#lengths.push(ELSEWHERE);
+      this.#elsewhere.set(row, lengths);
     }
   }
 
+  /** The number of a row's piece. */
+  pieceAt(row: number): number {
+    return this.#pieces === null ? this.#firstPiece + row : this.#pieces.at(row);
+  }
+
+  /** The lengths of a row's sequences. */
   lengthsAt(row: number): Lengths {
     const length = this.#lengths.at(row);
-    return length < 0 ? this.#several.get(row)! : length;
+    return length === ELSEWHERE ? this.#elsewhere.get(row)! : length;
   }
 }
 
@@ -73,8 +77,6 @@ class KeyColumn {
 export interface TableHead {
   /** The keys. */
   readonly fields: readonly CatalogueKey[];
-  /** By key the lot that the tensors are pieces of; null for a key without data. */
-  readonly lots: readonly (Lot | null)[];
   /** The names of the metadata. */
   readonly names: readonly string[];
   /** Whether there is data at all: else the samples are metadata-only. */
@@ -98,32 +100,38 @@ export class SampleTable {
   #rows = 0;
   #live = 0;
 
-  /** Starts without rows. */
-  constructor(
-    { fields, lots, names, hasData }: TableHead,
-    rows: readonly KeyRows[] = lots.map(() => keyRows(0)),
-    metadata: Readonly<Record<string, unknown[]>> = Object.fromEntries(names.map((name) => [name, []])),
+  /** Starts with as many rows as there are in the columns and the metadata, which have the same number. */
+  private constructor(
+    { fields, hasData }: TableHead,
+    columns: readonly KeyColumn[],
+    metadata: Readonly<Record<string, unknown[]>>,
   ) {
     this.fields = fields;
-    this.columns = lots.map((lot, k) => new KeyColumn(lot, rows[k]!));
+    this.columns = columns;
     this.metadata = metadata;
     this.hasData = hasData;
   }
 
+  /** A table without rows yet. By key the lot that its tensors will be pieces of. */
+  static empty(head: TableHead, lots: readonly (Lot | null)[]): SampleTable {
+    const metadata = Object.fromEntries(head.names.map((name): [string, unknown[]] => [name, []]));
+    return new SampleTable(head, lots.map((lot) => new KeyColumn(lot)), metadata);
+  }
+
   /**
-   * A table of many rows at once. It takes over the arrays, and one ownership of each piece.
+   * A table of many rows at once. It takes over the columns, and one ownership of each piece.
    *
    * @param ids By row.
-   * @param rows By key.
+   * @param columns By key.
    * @param metadata By name, by row.
    */
   static of(
     head: TableHead,
     ids: readonly string[],
-    rows: readonly KeyRows[],
+    columns: readonly KeyColumn[],
     metadata: Readonly<Record<string, unknown[]>>,
   ): SampleTable {
-    const table = new SampleTable(head, rows, metadata);
+    const table = new SampleTable(head, columns, metadata);
     for (const id of ids) table.#adopt(id);
     return table;
   }
@@ -134,7 +142,7 @@ export class SampleTable {
   }
 
   /** Whether rows with this in common can be added. */
-  takes({ fields, lots, names, hasData }: TableHead): boolean {
+  takes({ fields, names, hasData }: TableHead, lots: readonly (Lot | null)[]): boolean {
     const own = Object.keys(this.metadata);
     return this.#samples !== null && this.fields === fields && this.hasData === hasData &&
       this.columns.every(({ lot }, k) => lot === lots[k]) &&
@@ -148,7 +156,7 @@ export class SampleTable {
     lengthsAt: (position: number) => Lengths,
     valueOf: (name: string) => unknown,
   ): StoredSample {
-    for (let k = 0; k < this.columns.length; k++) this.columns[k]!.push(this.#rows, pieceAt(k), lengthsAt(k));
+    for (let k = 0; k < this.columns.length; k++) this.columns[k]!.push(pieceAt(k), lengthsAt(k));
     for (const name in this.metadata) this.metadata[name]!.push(valueOf(name));
     return this.#adopt(id);
   }
@@ -176,7 +184,7 @@ export class SampleTable {
   /** What its rows have in common. */
   get head(): TableHead {
     const { fields, hasData, metadata } = this;
-    return { fields, hasData, lots: this.columns.map(({ lot }) => lot), names: Object.keys(metadata) };
+    return { fields, hasData, names: Object.keys(metadata) };
   }
 }
 
@@ -223,7 +231,7 @@ export class StoredSample {
 
   /** The number of the piece. */
   pieceAt(position: number): number {
-    return this.#table.columns[position]!.pieces.at(this.#row);
+    return this.#table.columns[position]!.pieceAt(this.#row);
   }
 
   /** The metadata of a name. */
@@ -277,12 +285,12 @@ export class StoredSample {
       }),
       ...incoming.fields.flatMap(({ name }, k) => this.positionOf(name) < 0 ? [{ sample: incoming, k }] : []),
     ];
-    const merged = new SampleTable({
+    const head = {
       fields: from.map(({ sample, k }) => sample.fields[k]!),
-      lots: from.map(({ sample, k }) => sample.lotAt(k)),
       names: [...new Set([...Object.keys(this.#table.metadata), ...Object.keys(incoming.#table.metadata)])],
       hasData: this.#table.hasData || incoming.#table.hasData,
-    });
+    };
+    const merged = SampleTable.empty(head, from.map(({ sample, k }) => sample.lotAt(k)));
     const sample = merged.add(
       this.id,
       (position) => from[position]!.sample.pieceAt(from[position]!.k),
@@ -300,7 +308,7 @@ export class StoredSample {
   /** Leaves a table that is given up for one of its own. */
   moveOut(table: SampleTable): void {
     if (this.#released || this.#table !== table) return;
-    const alone = new SampleTable(table.head);
+    const alone = SampleTable.empty(table.head, table.columns.map(({ lot }) => lot));
     const same = alone.add(this.id, (k) => this.pieceAt(k), (k) => this.lengthsAt(k), (name) => this.valueOf(name));
     this.#table = alone;
     this.#row = same.#row;
