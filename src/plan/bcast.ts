@@ -12,7 +12,7 @@ import { scheduleTransfers, type SourceQueue, type Transfer } from "./schedule_t
 import type { RedistribStep } from "./step.ts";
 import { type GlobalStorageTracker, includesRank } from "./storage_tracker.ts";
 import { passOn } from "./item_ways.ts";
-import { inShares } from "./movements.ts";
+import { shareEnd, sharesOf } from "./movements.ts";
 import { type Items, Traffic } from "./traffic.ts";
 
 /** Ranks that receive together. */
@@ -121,20 +121,28 @@ export function bcastTraffic(
   worldSize: number,
 ): Traffic {
   const traffic = new Traffic(worldSize);
+  // There are so many shares that what they need is made once.
+  const share = { source: 0, turn: 0, turns: 0 };
+  let bytes = 0;
+  let items = 0;
+  const hop = (phase: number, from: number, to: number) => traffic.add(phase, from, to, bytes, items);
   for (const { src, key, transfers } of queues) {
     const ofKey = sizes.byKey[keys.indexOf(key)]!;
+    share.source = src;
     for (const { dstSet, ids } of transfers) {
       const dsts = dstSets[dstSet]!;
-      inShares(src, dsts, ids, 0, ids.length, (share, ids, begin, end) => {
-        let bytes = 0;
-        let items = 0;
-        for (let i = begin; i < end; i++) {
+      share.turns = sharesOf(dsts.length, ids.length);
+      for (share.turn = 0; share.turn < share.turns; share.turn++) {
+        const end = shareEnd(share.turn, share.turns, ids.length);
+        bytes = 0;
+        items = 0;
+        for (let i = shareEnd(share.turn - 1, share.turns, ids.length); i < end; i++) {
           const size = ofKey[ids[i]!]!;
           bytes += size;
           if (size > 0) items++;
         }
-        passOn(dsts, dsts.length, share, 0, (phase, from, to) => traffic.add(phase, from, to, bytes, items));
-      });
+        passOn(dsts, dsts.length, share, 0, hop);
+      }
     }
   }
   return traffic;

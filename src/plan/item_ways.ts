@@ -109,7 +109,8 @@ export function forEachWay(plan: readonly RedistribStep[], context: WayContext, 
 }
 
 /** A movement and its place in the plan. */
-interface Move extends Movement {
+interface Move {
+  readonly movement: Movement;
   /** The positions of its ids: those from `begin` to `end`. */
   readonly ids: Int32Array;
   readonly begin: number;
@@ -137,8 +138,7 @@ function tablesOf(plan: readonly RedistribStep[], context: WayContext, scratch: 
   const moves: Move[] = [];
   const visit: Parameters<typeof forEachMovement>[2] = (step, movement, ids, begin, end) => {
     if (begin === end) return;
-    const { source, destinations, direct, turn, turns } = movement;
-    moves.push({ source, destinations, direct, turn, turns, ids, begin, end, step, fences: fencesBefore[step]! });
+    moves.push({ movement, ids, begin, end, step, fences: fencesBefore[step]! });
   };
   forEachMovement(plan, context.positions, visit, (step) => wanted[step] === 1);
   return sets.map((set) => {
@@ -325,7 +325,7 @@ const TREE_DESTINATIONS = 17;
 export function passOn(
   missing: readonly number[],
   count: number,
-  { source, turn, turns }: Movement,
+  { source, turn, turns }: Pick<Movement, "source" | "turn" | "turns">,
   start: number,
   hop: (phase: number, from: number, to: number) => void,
 ): void {
@@ -377,14 +377,15 @@ class Pathfinder {
     const count = table.moveCount(c);
     for (let m = 0; m < count; m++) {
       const move = table.move(c, m);
-      const { source, step, fences } = move;
+      const { movement, step, fences } = move;
+      const { source } = movement;
       if (fences > fencesAtMost) break;
       this.#step = step;
       if (!this.#has(source)) {
         origins.push(source);
         this.#note(source, 0);
       }
-      this.#move(move, Math.max(this.#since[source]!, this.floors[fences]!));
+      this.#move(movement, Math.max(this.#since[source]!, this.floors[fences]!));
     }
   }
 

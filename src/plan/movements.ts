@@ -100,7 +100,7 @@ export function forEachMovement(
 }
 
 /** Calls `visit` with each share of what `source` sends to `destinations`: the ids whose positions stand from `begin` to `end`. */
-export function inShares<Ids>(
+function inShares<Ids>(
   source: number,
   destinations: readonly number[],
   ids: Ids,
@@ -109,16 +109,21 @@ export function inShares<Ids>(
   visit: VisitMovement<Ids>,
 ): void {
   const count = end - begin;
-  const receivers = destinations.includes(source) ? destinations.length - 1 : destinations.length;
-  const turns = Math.max(1, Math.min(receivers, count));
+  const turns = sharesOf(destinations.includes(source) ? destinations.length - 1 : destinations.length, count);
   for (let turn = 0; turn < turns; turn++) {
-    visit(
-      { source, destinations, direct: false, turn, turns },
-      ids,
-      begin + Math.floor(count * turn / turns),
-      begin + Math.floor(count * (turn + 1) / turns),
-    );
+    const movement = { source, destinations, direct: false, turn, turns };
+    visit(movement, ids, begin + shareEnd(turn - 1, turns, count), begin + shareEnd(turn, turns, count));
   }
+}
+
+/** Into how many shares `count` ids for so many receivers are cut. */
+export function sharesOf(receivers: number, count: number): number {
+  return Math.max(1, Math.min(receivers, count));
+}
+
+/** Where a share ends among `count` ids, which is where the next one begins. */
+export function shareEnd(turn: number, turns: number, count: number): number {
+  return Math.floor(count * (turn + 1) / turns);
 }
 
 /** Ids that a scatter sends to the same ranks. */
