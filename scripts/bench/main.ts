@@ -9,6 +9,7 @@
  * Redistribution: one process for each rank on the CPU stand-in; the time of `redistribute` alone, a barrier before and after, the longest of all ranks, the
  * median of the repeats, over the floor: the time that one core's memcpy takes for the bytes that must be delivered, measured in the same run before and
  * after. Beside it, where Python with torch is found, the same deliveries through torch.distributed with gloo as the reference makes them. Planning: 512 ranks.
+ * And what one NCCL call costs the host.
  *
  * @module
  */
@@ -18,6 +19,7 @@ import { openRuntime, type Pattern } from "../../mod.ts";
 import { CASES, prepare, type Size } from "./cases.ts";
 import { median, memcpyBytesPerSecond } from "./floor.ts";
 import { measureGloo } from "./gloo.ts";
+import { measureHostCost } from "./host_cost.ts";
 import { measurePlanning } from "./planning.ts";
 import type { Measured } from "./rank.ts";
 import { RankProcess } from "./rank_process.ts";
@@ -67,6 +69,12 @@ const library = await (async () => {
   using runtime = await openRuntime({ backend: "cpu" });
   return runtime.cudart.path;
 })();
+const hostCost = await measureHostCost();
+print(
+  `issuing an operation: ${hostCost.nanosecondsPerCall.toFixed(0)} ns, ${
+    hostCost.heapBytesPerCall.toFixed(1)
+  } B of heap`,
+);
 const rows: Row[] = [];
 const floors: number[] = [memcpyBytesPerSecond()];
 for (const caseIndex of caseIndices) {
@@ -115,6 +123,7 @@ const result = {
     memcpyBytesPerSecond: median(floors),
     deno: Deno.version.deno,
   },
+  hostCost,
   rows,
   planning,
 };

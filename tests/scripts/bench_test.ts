@@ -15,10 +15,11 @@ Deno.test("the benchmark runs every pattern, writes what it measured, and compar
   try {
     const first = await bench("--quick", "--json", file);
     assertEquals(first.code, 0, first.err);
-    const { machine, rows, planning } = JSON.parse(await Deno.readTextFile(file));
+    const { machine, hostCost, rows, planning } = JSON.parse(await Deno.readTextFile(file));
     // 64 samples of 448 to 575 int64 tokens.
     const payload = Array.from({ length: 64 }, (_, i) => 8 * (448 + (i * 7919) % 128)).reduce((a, b) => a + b);
     assert(machine.memcpyBytesPerSecond > 1e8);
+    assert(hostCost.nanosecondsPerCall > 0 && hostCost.heapBytesPerCall < 100, JSON.stringify(hostCost));
     assertEquals(rows.map((row: { pattern: string }) => row.pattern), ["gather-scatter", "bcast", "direct"]);
     for (const row of rows) {
       assertEquals(row.deliveredBytes, payload, "every id to the one rank more that is to have it");
