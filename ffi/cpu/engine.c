@@ -23,11 +23,12 @@
 /* How long one who waits keeps the processor busy, and then how long it only yields it. */
 #define SPIN MICROSECOND
 #define YIELD (100 * MICROSECOND)
-/* For how long after the last move a query that has nothing to tell only yields the processor, and for how long at once. */
+/*
+ * For how long after the last move a query that has nothing to tell only yields the processor, and for how long at once; and how long it naps
+ * at most then.
+ */
 #define MAKE_WAY (500 * MICROSECOND)
 #define LONGEST_LOOK (50 * MICROSECOND)
-/* How long it naps then: for an eighth of the time that nothing has moved, within these limits. */
-#define SHORTEST_NAP (50 * MICROSECOND)
 #define LONGEST_NAP (500 * MICROSECOND)
 /* How many streams beside the one asked for a query looks at. */
 #define OTHERS_PER_QUERY 32
@@ -96,13 +97,10 @@ void engine_make_way(void) {
     } while (now_nanoseconds() - start < LONGEST_LOOK);
     return;
   }
-  uint64_t limit = (start - last_moved) / 8;
-  if (limit < SHORTEST_NAP) limit = SHORTEST_NAP;
-  if (limit > LONGEST_NAP) limit = LONGEST_NAP;
   uint32_t rings = doorbell_arm();
   if (engine_progress(NULL, QUERY_BUDGET)) return;
   engine_unlock();
-  doorbell_wait(rings, limit);
+  doorbell_wait(rings, LONGEST_NAP);
   engine_lock();
   engine_progress(NULL, QUERY_BUDGET);
 }
