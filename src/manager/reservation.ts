@@ -82,7 +82,7 @@ export function prepare(
     const catalogue = catalogueOf(meta);
     const positions = resolvePlan(plan, { worldSize, meta, positions: catalogue.idIndices });
     digest = termsDigest({ meta, catalogue, plan, positions, replicaGroups, verify });
-    const program = lowerResolved(plan, positions, catalogue, rank, { worldSize, replicaGroups, scratch });
+    const program = lowerResolved(plan, positions, catalogue, rank, { worldSize, replicaGroups }, scratch);
     const places = new Places(catalogue.size, scratch);
     const refusals = findRequired(holdings.storage, catalogue, program, places);
     if (refusals.length > 0) return { digest, reserved: null, refusals };

@@ -24,8 +24,6 @@ export interface LoweringOptions {
   worldSize: number;
   /** The members of each replica group that has a communicator of its own, each sorted. */
   replicaGroups?: readonly (readonly number[])[];
-  /** What to work in; then the program is good until it is reset. */
-  scratch?: Scratch;
 }
 
 /** From this size on a replica group's own broadcast is used; two members are served as well by one message. */
@@ -47,15 +45,15 @@ export function lowerPlan(
   return lowerResolved(plan, positionsOf(plan, catalogue.idIndices), catalogue, rank, options);
 }
 
-/** As {@linkcode lowerPlan}, where the positions of all its ids in the catalogue are known. */
+/** As {@linkcode lowerPlan}, where the positions of all its ids in the catalogue are known. The program is good until `scratch` is reset. */
 export function lowerResolved(
   plan: readonly RedistribStep[],
   positions: Int32Array,
   catalogue: Catalogue,
   rank: number,
   options: LoweringOptions,
+  scratch: Scratch = new Scratch(),
 ): Program {
-  const scratch = options.scratch ?? new Scratch();
   const builder = new ProgramBuilder(catalogue, rank, scratch);
   const phases = forEachWay(plan, {
     positions,
