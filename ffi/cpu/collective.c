@@ -140,10 +140,15 @@ static enum step copy_part(struct communicator *communicator, struct operation *
       if (posting == NULL || !can_read(communicator, operation, rank)) return STEP_STUCK;
       if (faults_armed() && fault_holds_message(communicator, operation, rank, &bytes)) return STEP_STUCK;
       if (bytes == 0) return STEP_STUCK;
-      /* Of short parts too, so that a rank whose memory cannot be mapped is found out by the first of them, and not in the middle of a transfer. */
-      from = bytes_of(communicator, rank, posting->offset + operation->done, bytes);
-      if (from == NULL) return STEP_STUCK;
+      /*
+       * Of short parts too, so that a rank whose memory cannot be mapped is found out by the first of them, and not in the middle of a
+       * transfer; unless it is done and gone.
+       */
+      bool there = world_has(communicator->world, rank);
+      from = there ? bytes_of(communicator, rank, posting->offset + operation->done, bytes) : NULL;
+      if (there && from == NULL) return STEP_STUCK;
       if (is_short(operation)) from = posting->bytes + operation->done;
+      if (from == NULL) return STEP_STUCK;
     }
     if (to + operation->done != from) copy_bytes(to + operation->done, from, bytes, operation->bytes);
     operation->done += bytes;

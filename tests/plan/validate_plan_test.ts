@@ -2,7 +2,7 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { PlanError } from "../../src/errors.ts";
 import { parsePlan } from "../../src/plan/plan_json.ts";
 import type { RedistribStep } from "../../src/plan/step.ts";
-import { type PlanMeta, validatePlan } from "../../src/plan/validate_plan.ts";
+import { type PlanMeta, resolvePlan, validatePlan } from "../../src/plan/validate_plan.ts";
 import fc from "fast-check";
 import { anyStep } from "./arbitraries.ts";
 
@@ -68,4 +68,44 @@ Deno.test("validatePlan() refuses a step that was made by hand and is malformed"
   assertEquals(refuse({ comm_type: "bcast" }).place, "plan[0].comm_type");
   assertEquals(refuse(null).place, "plan[0]");
   assertThrows(() => validatePlan(bcast as unknown as RedistribStep[], { worldSize: 4 }), PlanError, "array");
+});
+
+Deno.test("resolvePlan() finds the position of every id, whatever the order", () => {
+  const ids = Array.from({ length: 40 }, (_, i) => `id-${i}`);
+  const known = { ...meta, ids, keys: ["k"] };
+  const positions = new Map(ids.map((id, i) => [id, i]));
+  const stretch = fc.tuple(fc.nat(39), fc.integer({ min: -7, max: 7 }).filter((step) => step !== 0), fc.nat(12)).map(
+    ([first, step, length]) =>
+      Array.from({ length }, (_, n) => first + n * step).filter((position) => position >= 0 && position < 40),
+  );
+  const list = fc.oneof(stretch, fc.uniqueArray(fc.nat(39)), fc.tuple(stretch, stretch).map(([a, b]) => [...a, ...b]))
+    .map((list) => [...new Set(list)]);
+  fc.assert(fc.property(fc.array(fc.array(list, { minLength: 1, maxLength: 4 })), (steps) => {
+    const plan = steps.map((lists): RedistribStep => ({
+      commType: "exchange",
+      root: null,
+      srcs: lists.map(() => 0),
+      dsts: lists.map(() => [1]),
+      ids: lists.map((list) => list.map((position) => ids[position]!)),
+      keys: ["k"],
+    }));
+    assertEquals([...resolvePlan(plan, { worldSize: 2, meta: known, positions })], steps.flat(2));
+  }));
+});
+
+Deno.test("resolvePlan() refuses what follows a regular stretch as it does anything else", () => {
+  const ids = Array.from({ length: 10 }, (_, i) => `id-${i}`);
+  const options = {
+    worldSize: 2,
+    meta: { ...meta, ids, keys: ["k"] },
+    positions: new Map(ids.map((id, i) => [id, i])),
+  };
+  const refuse = (ids: unknown[]) =>
+    assertThrows(() => resolvePlan([{ ...bcast, ids: ids as string[] }], options), PlanError);
+  // Behind the last id there is nothing, which is not an id called undefined.
+  assertEquals(refuse(["id-7", "id-8", "id-9", undefined]).place, "plan[0].ids[3]");
+  assertEquals(refuse(["id-3", "id-6", "id-9", undefined]).place, "plan[0].ids[3]");
+  assertEquals(refuse(["id-2", "id-1", "id-0", undefined]).place, "plan[0].ids[3]");
+  assertEquals(refuse(["id-0", "id-1", "id-2", "id-2"]).place, "plan[0].ids[3]");
+  assertEquals(refuse(["id-0", "id-1", "id-2", "id-30"]).place, "plan[0].ids[3]");
 });

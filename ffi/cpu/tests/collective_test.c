@@ -1,4 +1,7 @@
 /* Broadcast, all-gather, all-reduce. */
+#include <signal.h>
+#include <unistd.h>
+
 #include "../accounts.h"
 #include "harness.h"
 
@@ -223,3 +226,25 @@ TEST(a_rank_that_runs_ahead_keeps_what_the_others_still_need) {
   }
   ranks_close(&ranks);
 }
+
+static void leaves_early(int rank, int count, struct shared *shared) {
+  struct one one;
+  one_open(&one, rank, count, shared, false);
+  char *part = device_bytes(64, rank), *all = device_bytes(128, 9);
+  while (rank == 1 && shared->flags[0] == 0) sleep_ms(1);
+  if (rank == 1) sleep_ms(50); /* until the other has stopped */
+  CHECK_EQUAL(ncclAllGather(part, all, 64, ncclUint8, one.comm, one.stream), ncclInProgress);
+  OK(settle(one.comm));
+  if (rank == 0) {
+    CHECK(!idle_within(one.stream, 5));
+    shared->words[0] = (uint64_t)getpid();
+    shared->flags[0] = 1;
+    raise(SIGSTOP);
+  }
+  drain(one.stream);
+  CHECK(holds(all, 64, 0) && holds(all + 64, 64, 1));
+  OK(ncclCommAbort(one.comm));
+  if (rank == 1) kill((pid_t)shared->words[0], SIGCONT);
+}
+
+TEST(a_short_part_is_there_when_its_rank_has_left) { in_processes(2, leaves_early, -1); }
