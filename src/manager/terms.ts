@@ -49,9 +49,9 @@ function metaDigest({ metadata }: SequenceSample, catalogue: Catalogue): string 
   let digest = metaDigests.get(catalogue);
   if (digest === undefined) {
     const keys = catalogue.keys.map(({ name, dtype, trailingShape }) => [name, dtype, trailingShape]);
-    const text = JSON.stringify([catalogue.ids, keys]) + metadataText(metadata);
-    const parts = [encoder.encode(text), bytesOf(catalogue.lengths), bytesOf(severalLengths(catalogue))];
-    metaDigests.set(catalogue, digest = fingerprint(joined(parts)));
+    const lengths = [catalogue.lengths, severalLengths(catalogue)].map((numbers) => fingerprint(bytesOf(numbers)));
+    const text = JSON.stringify([catalogue.ids, keys, lengths]) + metadataText(metadata);
+    metaDigests.set(catalogue, digest = fingerprint(encoder.encode(text)));
   }
   return digest;
 }
@@ -76,14 +76,4 @@ function severalLengths(catalogue: Catalogue): Float64Array {
 
 function bytesOf(numbers: Int32Array | Float64Array): Uint8Array<ArrayBuffer> {
   return new Uint8Array(numbers.buffer as ArrayBuffer, numbers.byteOffset, numbers.byteLength);
-}
-
-function joined(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
-  const whole = new Uint8Array(parts.reduce((total, { byteLength }) => total + byteLength, 0));
-  let offset = 0;
-  for (const part of parts) {
-    whole.set(part, offset);
-    offset += part.byteLength;
-  }
-  return whole;
 }

@@ -98,10 +98,10 @@ export function forEachWay(plan: readonly RedistribStep[], context: WayContext, 
     pathfinder.floors.push(pathfinder.phases);
   }
   for (const table of tables) {
+    const stepsLike = (step: number) => table.stepsLike(step);
     for (let c = 0; c < table.classCount; c++) {
       pathfinder.find(table, c, fences);
       const { origins, hopCount, hops, casts } = pathfinder;
-      const stepsLike = (step: number) => table.stepsLike(step);
       visit({ keys: table.keys, ids: table.idsOf(c), origins, hopCount, hops, casts, stepsLike });
     }
   }

@@ -48,7 +48,10 @@ export function referenceBytes(
   for (const step of plan) {
     const { keys } = step;
     const lists = idListsOf(step).map(({ length }) => positions.subarray(at, at += length));
-    const padded = () => Math.max(0, ...lists.map((ids) => sumAt(sizes.elements(keys), ids))) * FLOAT32_BYTES;
+    const padded = () => {
+      const elements = sizes.elements(keys);
+      return Math.max(0, ...lists.map((ids) => sumAt(elements, ids))) * FLOAT32_BYTES;
+    };
     const exact = (ids: Int32Array) => () => sumAt(sizes.bytes(keys), ids);
     if (step.commType === "gather") {
       const members = findMinimalSuperset(gatherGroups, step.srcs) ?? [...new Set([...step.srcs, step.root])];
