@@ -8,6 +8,7 @@
 import { PlanError } from "../errors.ts";
 import { show } from "../show.ts";
 import type { Demand } from "./demand.ts";
+import { sameList } from "./same_list.ts";
 import { scheduleTransfers, type SourceQueue, type Transfer } from "./schedule_transfers.ts";
 import type { RedistribStep } from "./step.ts";
 import { type GlobalStorageTracker, includesRank } from "./storage_tracker.ts";
@@ -72,7 +73,7 @@ export function bcastTransfers(
       const holders = holdings?.get(key)?.holders;
       if (holders === undefined) throw new PlanError(`no rank holds key ${show(key)} of id ${show(id)}`, { id, key });
       // The keys of one id nearly always have the same holders.
-      if (choice === undefined || !sameRanks(holdersBefore!, holders)) {
+      if (choice === undefined || !sameList(holdersBefore!, holders)) {
         choice = chooser.choose(demand.classOf[i]!, holders);
       }
       holdersBefore = holders;
@@ -193,7 +194,7 @@ class SourceChooser {
     let hash = 0;
     for (let i = 0; i < dsts.length; i++) hash = Math.imul(hash ^ dsts[i]!, 0x9e3779b1) ^ (hash >>> 15);
     const alike = this.#dstSetsByHash.get(hash);
-    let set = alike?.find(({ index }) => sameRanks(this.dstSets[index]!, dsts));
+    let set = alike?.find(({ index }) => sameList(this.dstSets[index]!, dsts));
     if (set !== undefined) return set;
     set = { index: this.dstSets.push(dsts) - 1, transfersFrom: new Map() };
     if (alike === undefined) this.#dstSetsByHash.set(hash, [set]);
@@ -216,10 +217,4 @@ class SourceChooser {
   #nodeOf(rank: number): number {
     return Math.floor(rank / this.#gpusPerNode);
   }
-}
-
-function sameRanks(a: readonly number[], b: readonly number[]): boolean {
-  if (a.length !== b.length) return false;
-  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
-  return true;
 }

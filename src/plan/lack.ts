@@ -8,6 +8,7 @@ import { PlanError } from "../errors.ts";
 import { show } from "../show.ts";
 import type { Demand } from "./demand.ts";
 import type { ItemSizes } from "./item_sizes.ts";
+import { sameList } from "./same_list.ts";
 import { type GlobalStorageTracker, includesRank } from "./storage_tracker.ts";
 
 /** Ranks of one node that lack something. */
@@ -103,7 +104,7 @@ export function findLack(
     for (const key of keys) {
       const holders = holdings?.get(key)?.holders;
       if (holders === undefined) throw new PlanError(`no rank holds key ${show(key)} of id ${show(id)}`, { id, key });
-      if (before !== undefined && !sameRanks(before, holders)) shared = false;
+      if (before !== undefined && !sameList(before, holders)) shared = false;
       before = holders;
     }
     if (before === undefined) continue;
@@ -234,11 +235,4 @@ function byNode(ranks: readonly number[], gpusPerNode: number): { readonly node:
     else nodes.push({ node, ranks: [rank] });
   }
   return nodes;
-}
-
-function sameRanks(a: readonly number[], b: readonly number[]): boolean {
-  if (a === b) return true;
-  if (a.length !== b.length) return false;
-  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
-  return true;
 }
