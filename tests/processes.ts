@@ -30,6 +30,18 @@ export async function eventually(what: string, done: () => boolean, ms = 20_000)
   }
 }
 
+/** A process's threads, each as its name, its state, and the call of the kernel that it waits in. */
+export function threadsOf(pid: number): string[] {
+  try {
+    return [...Deno.readDirSync(`/proc/${pid}/task`)].map(({ name }) => {
+      const read = (file: string) => Deno.readTextFileSync(`/proc/${pid}/task/${name}/${file}`).trim();
+      return `${read("comm")} ${read("stat").replace(/^.*\) /s, "")[0]} ${read("wchan")}`;
+    });
+  } catch {
+    return ["gone"];
+  }
+}
+
 function readStat(pid: number): { state: string; parent: number } | null {
   try {
     // pid (name) state parent ...; the name may hold blanks and parentheses.

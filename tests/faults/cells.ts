@@ -14,6 +14,7 @@ import {
 } from "../../mod.ts";
 import { type Answer, FaultyRuntime } from "./faulty.ts";
 import { type End, errorFields, judge, judgeSettled } from "./judge.ts";
+import { endsInTime } from "./limit.ts";
 import { listen } from "./moments.ts";
 import { resources } from "./resources.ts";
 import { after, layoutOf, type Scene, sceneBatch, SCENES, WORLD_SIZE } from "./scenes.ts";
@@ -46,8 +47,6 @@ interface Rank {
 
 /** Long enough for a healthy transfer on a busy machine, short enough to be waited for hundreds of times. */
 const TIMEOUT_MS = 500;
-/** When a cell counts as hanging. */
-const CELL_LIMIT_MS = 60_000;
 const REASON = "the user went home";
 
 const codeFault = (call: string, code: number, fits: RegExp, says = call): Fault => ({
@@ -391,7 +390,7 @@ export async function runCells(
   for (let start = 0; start < cells.length; start += atOnce) {
     const lot = cells.slice(start, start + atOnce);
     const before = resources();
-    const ends = await Promise.allSettled(lot.map((cell) => endsInTime(cell)));
+    const ends = await Promise.allSettled(lot.map((cell) => endsInTime(cell.run())));
     ends.forEach((end, i) => {
       if (end.status === "rejected") failures.push({ cell: lot[i]!.name, error: end.reason });
     });
@@ -408,17 +407,4 @@ export async function runCells(
     onLot?.(start + lot.length);
   }
   return failures;
-}
-
-/** Nothing hangs: far beyond every deadline of a cell it is given up. */
-async function endsInTime(cell: Cell): Promise<void> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`it hangs: no end after ${CELL_LIMIT_MS} ms`)), CELL_LIMIT_MS);
-  });
-  try {
-    await Promise.race([cell.run(), late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

@@ -7,6 +7,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { momentsOf } from "./cells.ts";
 import { type End, judge, judgeSettled } from "./judge.ts";
+import { endsInTime } from "./limit.ts";
 import type { Command } from "./rank.ts";
 import { type Answer, RankProcess, RankProcesses } from "./ranks.ts";
 import { after, type Scene, SCENES, WORLD_SIZE } from "./scenes.ts";
@@ -106,7 +107,7 @@ export async function runProcessCells(
   let world = RankProcesses.start(WORLD_SIZE);
   for (const [i, cell] of cells.entries()) {
     try {
-      if (await cell.run(world)) met++;
+      if (await endsInTime(cell.run(world), () => world.state())) met++;
     } catch (error) {
       failures.push({ cell: cell.name, error });
       await world[Symbol.asyncDispose]();
@@ -182,6 +183,8 @@ async function survived(
   answers.splice(victim, 0, await late);
   clearTimeout(sleep);
   clearInterval(waking);
+  // A sender can be stopped when it has answered: what it sent was out of its hands by then.
+  wake();
   const held = await heldBy(world);
   if (slow === "is only slow") all(answers);
   // How long a stopped process slept is no fault of its own.

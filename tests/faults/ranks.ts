@@ -5,6 +5,7 @@
  */
 
 import { native } from "../native.ts";
+import { threadsOf } from "../processes.ts";
 import { errorFields } from "./judge.ts";
 import type { Command } from "./rank.ts";
 
@@ -23,6 +24,8 @@ export class RankProcess<C extends { op: string } = Command> implements AsyncDis
   readonly #child: Deno.ChildProcess;
   readonly #input: WritableStreamDefaultWriter<Uint8Array>;
   readonly #answers: AsyncIterator<string>;
+  /** What it was told and has not answered. */
+  #command: C | null = null;
 
   constructor(module: URL = new URL("rank.ts", import.meta.url), flags: readonly string[] = []) {
     this.#child = new Deno.Command(Deno.execPath(), {
@@ -38,12 +41,14 @@ export class RankProcess<C extends { op: string } = Command> implements AsyncDis
 
   /** Gives a command; resolves with the answer, or null when the process has ended. */
   async tell(command: C): Promise<Answer | null> {
+    this.#command = command;
     try {
       await this.#input.write(new TextEncoder().encode(`${JSON.stringify(command)}\n`));
     } catch {
       return null;
     }
     const { done, value } = await this.#answers.next();
+    this.#command = null;
     return done === true ? null : JSON.parse(value);
   }
 
@@ -57,6 +62,11 @@ export class RankProcess<C extends { op: string } = Command> implements AsyncDis
   /** The process's number. */
   get pid(): number {
     return this.#child.pid;
+  }
+
+  /** What its threads are doing, and what it was told last, if it has not answered. */
+  state(): string {
+    return `${JSON.stringify(this.#command)} ${threadsOf(this.pid).join(", ")}`;
   }
 
   signal(signal: Deno.Signal): void {
@@ -110,6 +120,11 @@ export class RankProcesses implements AsyncDisposable {
     return Promise.all(
       ranks.map((rank) => this.ranks[rank]!.tell(typeof command === "function" ? command(rank) : command)),
     );
+  }
+
+  /** What the ranks are doing, a line each. */
+  state(): string {
+    return this.ranks.map((process, rank) => `rank ${rank}: ${process.state()}`).join("\n");
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
