@@ -23,6 +23,7 @@ deno run src/worker.ts --coordinator URL [flags]
   --backend B          cpu, cuda or auto (the default)
   --host ADDRESS       the address to serve on; 127.0.0.1 unless given; any other than this machine's own needs a token
   --port P             the port to serve on; one that is free unless given
+  --no-rehearse        makes its first transfers without a rehearsal, which takes half a second or more: for a worker that makes only a few
   --token-file FILE    a file that holds the token, at least 16 characters; SEQFERRY_TOKEN unless given
   --help               this text
 
@@ -77,6 +78,7 @@ async function main(args: readonly string[]): Promise<number> {
 async function readOptions(args: readonly string[]) {
   const { values } = parseArgs({
     args: [...args],
+    allowNegative: true,
     options: {
       coordinator: { type: "string" },
       rank: { type: "string" },
@@ -85,6 +87,7 @@ async function readOptions(args: readonly string[]) {
       host: { type: "string", default: "127.0.0.1" },
       port: { type: "string", default: "0" },
       "token-file": { type: "string" },
+      rehearse: { type: "boolean", default: true },
       help: { type: "boolean", default: false },
     },
   });
@@ -114,6 +117,7 @@ async function readOptions(args: readonly string[]) {
     backend,
     hostname: values.host,
     port,
+    rehearse: values.rehearse,
     token: await readToken(values["token-file"]),
     ...(localRank === undefined ? {} : { localRank }),
   } as const;

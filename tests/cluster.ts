@@ -43,7 +43,7 @@ export class Cluster implements AsyncDisposable {
     const communicators = await cluster.join();
     for (const communicator of communicators) {
       cluster.managers.push(
-        await DataManager.create(layout === undefined ? { communicator } : { communicator, layout }),
+        await DataManager.create({ communicator, rehearse: false, ...(layout === undefined ? {} : { layout }) }),
       );
     }
     return cluster;

@@ -63,7 +63,7 @@ export async function sha256(bytes: Uint8Array): Promise<string> {
 if (import.meta.main) {
   const runtime = await openRuntime({ backend: Deno.args[0] as "cuda" | "cpu" });
   const communicator = await Communicator.init(runtime, { uniqueId: runtime.createUniqueId(), rank: 0, worldSize: 1 });
-  const manager = await DataManager.create({ communicator });
+  const manager = await DataManager.create({ communicator, rehearse: false });
   let given: ExportedTensor[] = [];
 
   const sampleOf = (id: string, data: NonNullable<SequenceSample["data"]>[string]) =>

@@ -61,7 +61,7 @@ export class WorkerProcesses implements AsyncDisposable {
         args: [
           ...["run", "--quiet", "--no-prompt", ...where, ...permissions, WORKER_URL.href],
           ...["--coordinator", options.coordinator, "--rank", String(rank), "--local-rank", String(rank)],
-          ...["--backend", options.libraries.backend],
+          ...["--backend", options.libraries.backend, "--no-rehearse"],
         ],
         env: { ...environment, SEQFERRY_TOKEN: options.token },
         stdin: "null",

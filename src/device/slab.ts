@@ -463,10 +463,10 @@ export class SlabPool implements Disposable {
   }
 
   /**
-   * Moves what is left of slabs of which less than half is in use into one new slab. The copies are enqueued on `stream`. Does nothing where there
-   * is no memory for it, or where the device fails: that is tried again the next time.
+   * Moves what is left of slabs of which less than half is in use into one new slab. The copies are enqueued on `stream`, which is asked for where there
+   * are any. Does nothing where there is no memory for it, or where the device fails: that is tried again the next time.
    */
-  compact(stream: Stream): void {
+  compact(stream: () => Stream): void {
     for (const [lane, { slab, lot }] of this.#lanes) {
       const isSmallest = slab.byteLength === SMALLEST_ARENA_BYTES && lot.live > 0;
       if (isSmallest || slab.liveBytes * 2 >= slab.byteLength) continue;
@@ -493,7 +493,8 @@ export class SlabPool implements Disposable {
       return;
     }
     try {
-      lots.forEach((lot, i) => lot.move(target, layouts[i]!, stream));
+      const copying = stream();
+      lots.forEach((lot, i) => lot.move(target, layouts[i]!, copying));
     } catch {
       // What could not be copied stays where it is. Whoever lets data go, or installs it, has done so: this is only about room.
     } finally {

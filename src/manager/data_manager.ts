@@ -18,6 +18,7 @@ import type { ReplicaGroup } from "../transfer/run.ts";
 import { Deadline, WaitEndedError, type WaitOptions } from "../wait.ts";
 import { fingerprint } from "./fingerprint.ts";
 import { replicaColorings, splitReplicaGroups } from "./process_groups.ts";
+import { rehearse } from "./rehearsal.ts";
 import { Storage } from "./storage.ts";
 import { type Prepared, type RedistribReport, type RedistributeOptions, transfer } from "./transfer.ts";
 
@@ -27,6 +28,11 @@ export interface DataManagerOptions extends WaitOptions {
   communicator: Communicator;
   /** Which model shard sits on which rank; needed for replica groups, and for comparison with the reference. */
   layout?: ClusterLayout;
+  /**
+   * Whether the first manager of a process goes through some hundred small transfers, without its peers or its device, so that the engine has compiled what
+   * the real ones need: half a second of one core, or a second. True unless given; for a process that makes a few transfers and ends it is not worth it.
+   */
+  rehearse?: boolean;
 }
 
 /** What one rank remembers, told to all in the greeting of a rebuild. A rank that starts anew greets without words. */
@@ -77,21 +83,28 @@ export class DataManager implements AsyncDisposable {
   /**
    * Makes a manager on a communicator, and reserves what it needs to agree with its peers. Not collective.
    *
+   * @throws {DeadlineError} when the deadline passes or the signal fires; the communicator stays whole.
    * @throws {LayoutError} when the layout is for another number of ranks.
    * @throws {CudaError} when there is not enough device memory.
    */
-  static create(options: DataManagerOptions): Promise<DataManager> {
-    return new Promise((resolve) => {
-      const { communicator, layout } = options;
-      if (!(communicator instanceof Communicator)) throw new SeqferryError("communicator is not a Communicator");
-      if (layout !== undefined && layout.worldSize !== communicator.worldSize) {
-        throw new LayoutError(
-          `the layout is for worldSize ${layout.worldSize}, and the communicator has ${communicator.worldSize} ranks`,
-        );
-      }
-      new Deadline(options).check("DataManager.create");
-      resolve(new DataManager(communicator, layout));
-    });
+  static async create(options: DataManagerOptions): Promise<DataManager> {
+    const { communicator, layout } = options;
+    if (!(communicator instanceof Communicator)) throw new SeqferryError("communicator is not a Communicator");
+    if (layout !== undefined && layout.worldSize !== communicator.worldSize) {
+      throw new LayoutError(
+        `the layout is for worldSize ${layout.worldSize}, and the communicator has ${communicator.worldSize} ranks`,
+      );
+    }
+    const deadline = new Deadline(options);
+    try {
+      deadline.check("DataManager.create");
+      if (options.rehearse !== false) await rehearse(deviceRuntime(communicator.runtime), deadline);
+    } catch (error) {
+      if (!(error instanceof WaitEndedError)) throw error;
+      const facts = { phase: -1, outstanding: [], outcome: "unchanged" } as const;
+      throw new DeadlineError(`no manager was made: ${error.message}`, facts, { cause: error.cause ?? error });
+    }
+    return new DataManager(communicator, layout);
   }
 
   /** This rank. */

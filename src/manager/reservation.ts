@@ -32,7 +32,7 @@ import type { Reason } from "./words.ts";
 /** What a rank has to reserve from. */
 export interface Holdings {
   /** The world's communicator. */
-  readonly communicator: Communicator;
+  readonly communicator: Pick<Communicator, "rank" | "worldSize">;
   /** This rank's device. */
   readonly device: DeviceRuntime;
   /** What this rank holds. */

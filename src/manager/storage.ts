@@ -99,7 +99,7 @@ export class Storage {
 
   #compact(touched: Iterable<SampleTable>): void {
     for (const table of touched) table.thin();
-    this.#pool.compact(this.#device.copier.stream);
+    this.#pool.compact(() => this.#device.copier.stream);
   }
 
   /** The sample with its tensors on this device. */

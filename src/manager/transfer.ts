@@ -9,7 +9,7 @@
  * @module
  */
 
-import { isRemoteError } from "../comm/communicator.ts";
+import { type Communicator, isRemoteError } from "../comm/communicator.ts";
 import type { Exchange } from "../comm/exchange.ts";
 import { Event } from "../device/stream.ts";
 import {
@@ -72,6 +72,8 @@ export interface Prepared {
 
 /** What a manager lends to its transfers. */
 export interface TransferContext extends Holdings {
+  /** The world's communicator. */
+  readonly communicator: Communicator;
   /** How ranks agree. */
   readonly exchange: Exchange;
   /** The reference's gather groups, for comparison. */

@@ -57,6 +57,8 @@ export interface WorkerServiceOptions {
   readonly hostname?: string;
   /** The port to serve on; one that is free unless given. */
   readonly port?: number;
+  /** As in {@linkcode DataManagerOptions.rehearse}. */
+  readonly rehearse?: boolean;
   /** The token that both the coordinator and this worker's clients use; null for none, on a loopback address only. */
   readonly token: string | null;
 }
@@ -78,6 +80,7 @@ export class WorkerService implements AsyncDisposable {
   readonly ended: Promise<WorkerEnd>;
   readonly #rank: number;
   readonly #runtime: Runtime;
+  readonly #rehearse: boolean;
   readonly #server: Deno.HttpServer<Deno.NetAddr>;
   readonly #control: ControlSocket;
   readonly #end = Promise.withResolvers<WorkerEnd>();
@@ -91,6 +94,7 @@ export class WorkerService implements AsyncDisposable {
   private constructor(options: WorkerServiceOptions, runtime: Runtime) {
     const { rank, token, coordinator, hostname = "127.0.0.1", port = 0 } = options;
     this.#rank = rank;
+    this.#rehearse = options.rehearse ?? true;
     this.#runtime = runtime;
     this.ended = this.#end.promise;
     const gate = new Gate(token);
@@ -250,6 +254,7 @@ export class WorkerService implements AsyncDisposable {
       });
       this.#manager = await DataManager.create({
         communicator,
+        rehearse: this.#rehearse,
         ...(layout === undefined ? {} : { layout }),
         ...waiting,
       });

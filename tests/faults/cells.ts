@@ -123,7 +123,7 @@ class World implements AsyncDisposable {
       runtimes.map((runtime, rank) => Communicator.init(runtime, { uniqueId, rank, worldSize: WORLD_SIZE })),
     );
     for (const [rank, communicator] of communicators.entries()) {
-      const manager = await DataManager.create({ communicator, ...layoutOf(scene) });
+      const manager = await DataManager.create({ communicator, rehearse: false, ...layoutOf(scene) });
       world.ranks.push({ runtime: runtimes[rank]!, manager, controller: new AbortController() });
       world.load(rank);
     }

@@ -60,7 +60,7 @@ async function obey(command: Command): Promise<unknown> {
       const uniqueId = Uint8Array.fromBase64(command.uniqueId);
       const { rank, worldSize } = command;
       const communicator = await Communicator.init(runtime, { uniqueId, rank, worldSize, timeoutMs: 20_000 });
-      manager = await DataManager.create({ communicator });
+      manager = await DataManager.create({ communicator, rehearse: false });
       return null;
     }
     case "store":
@@ -97,7 +97,7 @@ async function obey(command: Command): Promise<unknown> {
       const uniqueId = Uint8Array.fromBase64(command.uniqueId);
       const { rank } = command;
       const communicator = await Communicator.init(runtime, { uniqueId, rank, worldSize: scene.before.length });
-      manager = await DataManager.create({ communicator, ...layoutOf(scene) });
+      manager = await DataManager.create({ communicator, rehearse: false, ...layoutOf(scene) });
       if (command.load) load();
       return null;
     }

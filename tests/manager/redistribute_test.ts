@@ -86,7 +86,7 @@ Deno.test("a disposed manager leaves as much device memory as there was before",
   const before = cluster.runtimes[0]!.memoryInfo().freeBytes;
   const batch = batchOf(IDS, KEYS);
   for (const communicator of await cluster.join()) {
-    cluster.managers.push(await DataManager.create({ communicator }));
+    cluster.managers.push(await DataManager.create({ communicator, rehearse: false }));
   }
   load(cluster, batch, new Map([[0, IDS]]));
   const plan: RedistribStep[] = [{
@@ -332,7 +332,9 @@ Deno.test("setupProcessGroups() refuses on all ranks when layouts differ", async
     parseLayouts(text)
   );
   for (const [rank, communicator] of communicators.entries()) {
-    cluster.managers.push(await DataManager.create({ communicator, layout: layouts[rank] as ClusterLayout }));
+    cluster.managers.push(
+      await DataManager.create({ communicator, layout: layouts[rank] as ClusterLayout, rehearse: false }),
+    );
   }
   const ends = await cluster.settle((manager) => manager.setupProcessGroups());
   for (const end of ends) assert(end.status === "rejected" && end.reason.name === "LayoutError");

@@ -65,7 +65,8 @@ export class Arena implements AsyncDisposable {
   }
 
   #manage(communicator: Communicator): Promise<DataManager> {
-    return DataManager.create(this.#layout === undefined ? { communicator } : { communicator, layout: this.#layout });
+    const layout = this.#layout;
+    return DataManager.create({ communicator, rehearse: false, ...(layout === undefined ? {} : { layout }) });
   }
 
   /** Disposes the managers; the runtimes stay. */

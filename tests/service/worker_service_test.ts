@@ -46,7 +46,13 @@ async function withWorld(
   await using coordinator = Coordinator.listen({ worldSize: 2, token: TOKEN, graceMs: 2000 });
   const services = await Promise.all(
     [0, 1].map((rank) =>
-      WorkerService.start({ coordinator: new URL(coordinator.url), rank, backend: "cpu", token: TOKEN })
+      WorkerService.start({
+        coordinator: new URL(coordinator.url),
+        rank,
+        backend: "cpu",
+        rehearse: false,
+        token: TOKEN,
+      })
     ),
   );
   try {

@@ -24,7 +24,7 @@ export type GiverCommand =
 if (import.meta.main) {
   const runtime = await openRuntime({ backend: "cpu" });
   const communicator = await Communicator.init(runtime, { uniqueId: runtime.createUniqueId(), rank: 0, worldSize: 1 });
-  const manager = await DataManager.create({ communicator });
+  const manager = await DataManager.create({ communicator, rehearse: false });
   const keys = { hidden: { dtype: "bfloat16", trailingShape: [300] } } as const;
   for (const sample of batchOf(["a", "b"], keys).unpack()) manager.store(sample);
   let exported: ExportedTensor | undefined;
