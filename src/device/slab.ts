@@ -304,6 +304,14 @@ export class Region {
   }
 }
 
+/** Memory that is there already. */
+export interface SlabMemory {
+  /** The device address of its first byte. */
+  readonly address: bigint;
+  /** Called when it is not needed any more. */
+  giveBack(): void;
+}
+
 /** One device allocation. */
 export class Slab {
   /** The runtime whose memory it is. */
@@ -315,18 +323,18 @@ export class Slab {
   /** Size in bytes. */
   readonly byteLength: number;
   readonly #lots = new Set<Lot>();
-  readonly #giveBack: () => void;
+  readonly #memory: SlabMemory;
   #sealed = false;
   #freed = false;
 
   /** Allocates the memory, unless it is there already. Throws a {@linkcode CudaError} when there is not enough. */
-  constructor(runtime: DeviceRuntime, byteLength: number, memory?: { address: bigint; giveBack: () => void }) {
+  constructor(runtime: DeviceRuntime, byteLength: number, memory?: SlabMemory) {
     this.runtime = runtime;
     this.byteLength = byteLength;
     const address = memory?.address ?? runtime.allocate(byteLength);
+    this.#memory = memory ?? { address, giveBack: () => runtime.free(address, byteLength) };
     this.address = address;
     this.addressWords = [Number(address & 0xffffffffn), Number(address >> 32n)];
-    this.#giveBack = memory?.giveBack ?? (() => runtime.free(address, byteLength));
   }
 
   /** Bytes of the pieces that are still in use. */
@@ -381,7 +389,7 @@ export class Slab {
   #freeIfUnused(): void {
     if (!this.#sealed || this.#freed || this.#lots.size > 0) return;
     this.#freed = true;
-    this.#giveBack();
+    this.#memory.giveBack();
   }
 }
 
@@ -395,12 +403,14 @@ interface Arena {
 /** The slabs of one manager. */
 export class SlabPool implements Disposable {
   readonly #runtime: DeviceRuntime;
+  readonly #memory: SlabMemory | undefined;
   readonly #slabs = new Set<Slab>();
   readonly #lanes = new Map<string, Arena>();
 
-  /** An empty pool. */
-  constructor(runtime: DeviceRuntime) {
+  /** An empty pool. Where `memory` is given, all slabs are said to lie there. */
+  constructor(runtime: DeviceRuntime, memory?: SlabMemory) {
     this.#runtime = runtime;
+    this.#memory = memory;
   }
 
   /** Bytes that the pool's slabs take on the device. */
@@ -417,7 +427,7 @@ export class SlabPool implements Disposable {
   }
 
   #add(byteLength: number): Slab {
-    const slab = new Slab(this.#runtime, byteLength);
+    const slab = new Slab(this.#runtime, byteLength, this.#memory);
     this.#slabs.add(slab);
     return slab;
   }

@@ -1,80 +1,92 @@
 /**
- * The host's part of some hundred small transfers, without peers and without a device, before the first real one.
+ * The host's part of some hundred transfers, without peers and without a device, before the first real one.
  *
  * The engine interprets code until it has run often enough to be compiled, which a transfer's code has after some hundred transfers: until then each takes
  * two or three times as long, and shares its core with the compiler. A process that starts has time for that, and one that moves batches has not.
+ *
+ * What is compiled fits what it was run with. So all ranks of a small world are played in turn, with batches and plans of every kind, from the storing of
+ * samples to the letting go of them.
  *
  * @module
  */
 
 import type { DeviceRuntime } from "../device/runtime.ts";
-import { Slab, SlabPool } from "../device/slab.ts";
+import { SlabPool } from "../device/slab.ts";
+import { parsePlan, planToJSON } from "../plan/plan_json.ts";
+import { type Pattern, RedistribPlanner } from "../plan/planner.ts";
 import type { RedistribStep } from "../plan/step.ts";
+import { GlobalStorageTracker } from "../plan/storage_tracker.ts";
+import { type DType, itemSize } from "../sample/dtype.ts";
 import { SequenceSample } from "../sample/sequence_sample.ts";
 import { Scratch } from "../scratch.ts";
+import { DeviceTensor } from "../transfer/device_tensor.ts";
 import { cutsOf } from "../transfer/outgoing.ts";
 import { referenceBytes } from "../transfer/reference_bytes.ts";
+import type { ReplicaGroup } from "../transfer/run.ts";
 import { type Deadline, nextTurn } from "../wait.ts";
-import { discard, type Holdings, prepare, releaseStaging, type Reserved } from "./reservation.ts";
+import { type Holdings, prepare, releaseStaging, type Reserved } from "./reservation.ts";
 import { Storage } from "./storage.ts";
 import { decodeReasons, decodeVerdict, encodeReasons, encodeVerdict } from "./words.ts";
 
-/** Each is two transfers. With a quarter of them a third of what is to be gained is; with four times as many there is no more. */
+/** Each is one transfer on every rank. */
 const ROUNDS = 400;
-/** What is done between two turns of the event loop: some milliseconds. */
-const ROUNDS_PER_TURN = 4;
 const WORLD_SIZE = 4;
-const IDS = Array.from({ length: 64 }, (_, i) => `id-${i}`);
-const [FORMER, LATTER] = [IDS.slice(0, 32), IDS.slice(32)];
-const KEYS = ["tokens", "logprobs", "mask", "reward"];
+const PATTERNS: readonly Pattern[] = ["direct", "bcast", "gather-scatter"];
+/** Who gets the same: ranks 0 and 1, and ranks 2 and 3. */
+const REPLICA_GROUPS: readonly ReplicaGroup[] = [[0, 1], [2, 3]].map((members) => ({ members, communicator: null }));
+const DTYPES: Readonly<Record<string, DType>> = {
+  tokens: "int64",
+  logprobs: "float32",
+  mask: "bool",
+  reward: "float32",
+};
+const ALL_KEYS = Object.keys(DTYPES);
 
-/** Plans that bring ids to rank 0 of an imaginary world. */
-const INTO: readonly RedistribStep[][] = [
-  [{ commType: "bcast", root: 1, srcs: [1], dsts: [0, 2, 3], ids: IDS, keys: KEYS }],
-  [{ commType: "exchange", root: null, srcs: [1, 2], dsts: [[0], [0]], ids: [FORMER, LATTER], keys: KEYS }],
-  [{ commType: "scatter", root: 1, srcs: null, dsts: [0, 2], ids: [IDS, FORMER], keys: KEYS }],
-  KEYS.map((key) => ({ commType: "bcast", root: 1, srcs: [1], dsts: [0, 2, 3], ids: IDS, keys: [key] })),
-];
-/** And such as bring them away, once they are there. */
-const AWAY: readonly RedistribStep[][] = [
-  [{ commType: "bcast", root: 0, srcs: [0], dsts: [1, 2, 3], ids: IDS, keys: KEYS }],
-  [{ commType: "exchange", root: null, srcs: [0, 0], dsts: [[1], [2, 3]], ids: [FORMER, LATTER], keys: KEYS }],
-  [{ commType: "gather", root: 1, srcs: [0, 2], dsts: null, ids: [FORMER, LATTER], keys: KEYS }],
-  KEYS.map((key) => ({ commType: "bcast", root: 0, srcs: [0], dsts: [1, 2, 3], ids: IDS, keys: [key] })),
-];
-
-/** Slabs without memory: nothing is ever copied in a rehearsal. */
-class ImaginaryPool extends SlabPool {
-  readonly #device: DeviceRuntime;
-
-  constructor(device: DeviceRuntime) {
-    super(device);
-    this.#device = device;
-  }
-
-  override allocate(byteLength: number): Slab {
-    return new Slab(this.#device, byteLength, { address: 0n, giveBack() {} });
-  }
+/** What a batch is like: ids, the sequences of each, the length of a sequence, and keys. */
+interface Kind {
+  readonly ids: number;
+  readonly sequences: number;
+  readonly length: number;
+  readonly keys: readonly string[];
 }
+
+/** Prompts, rollouts one by one and by group, and sequences that are too long to be packed. */
+const KINDS: readonly Kind[] = [
+  { ids: 64, sequences: 1, length: 500, keys: ["tokens"] },
+  { ids: 96, sequences: 1, length: 2000, keys: ALL_KEYS },
+  { ids: 12, sequences: 4, length: 700, keys: ALL_KEYS },
+  { ids: 16, sequences: 1, length: 20_000, keys: ALL_KEYS },
+];
 
 /** The transfers of a rehearsal, one after another. */
 export class Rehearsal {
-  readonly #holdings: Holdings;
-  #meta: SequenceSample;
+  readonly #ranks: readonly Holdings[];
+  readonly #batches: readonly SequenceSample[];
+  readonly #metas = new Map<SequenceSample, SequenceSample>();
+  readonly #plans = new Map<string, readonly RedistribStep[]>();
+  /** Of the last round, by rank. */
+  readonly #arrived: Reserved[] = [];
   #round = 0;
 
   /** Asks nothing of the device. */
   constructor(device: DeviceRuntime) {
-    const pool = new ImaginaryPool(device);
-    this.#holdings = {
-      communicator: { rank: 0, worldSize: WORLD_SIZE },
-      device,
-      pool,
-      storage: new Storage(device, pool),
-      replicaGroups: [],
-      scratch: new Scratch(),
-    };
-    this.#meta = batch(1);
+    this.#ranks = Array.from({ length: WORLD_SIZE }, (_, rank) => {
+      const pool = new SlabPool(device, { address: 0n, giveBack() {} });
+      return {
+        communicator: { rank, worldSize: WORLD_SIZE },
+        device,
+        pool,
+        storage: new Storage(device, pool),
+        replicaGroups: [],
+        scratch: new Scratch(),
+      };
+    });
+    this.#batches = KINDS.map(batchOf);
+    for (const batch of this.#batches) {
+      for (const [rank, { storage, pool }] of this.#ranks.entries()) {
+        for (const id of shareOf(batch, rank)) storage.store(partOf(batch, id, pool));
+      }
+    }
   }
 
   /** Whether all has been gone through. */
@@ -82,23 +94,50 @@ export class Rehearsal {
     return this.#round >= ROUNDS;
   }
 
-  /** Receives a batch, sends it on, and lets it go. */
+  /** One batch is moved so that two ranks have the one half of it and two the other, and is let go where it was not before. */
   round(): void {
-    const { storage } = this.#holdings;
-    const kind = this.#round % INTO.length;
-    // Mostly an id has one sequence, and every batch comes with new lengths.
-    if (kind === 0) this.#meta = batch(this.#round % 32 === 0 ? 2 : 1);
-    const arrived = this.#transfer(INTO[kind]!);
-    storage.install(arrived.incoming);
-    releaseStaging(arrived);
-    discard(this.#transfer(AWAY[kind]!));
-    storage.remove(IDS);
-    this.#round++;
+    const round = this.#round++;
+    const batch = this.#batches[round % KINDS.length]!;
+    const plan = this.#plan(batch, PATTERNS[round % PATTERNS.length]!, round % 5 < 4, round % 2 === 0);
+    // A batch is mostly moved more than once.
+    const known = this.#metas.get(batch);
+    const meta = known !== undefined && round % 16 >= KINDS.length ? known : batch.meta();
+    this.#metas.set(batch, meta);
+    const { ids } = meta;
+    const replicaGroups = round % 7 < 3 ? REPLICA_GROUPS : [];
+    for (const holdings of this.#ranks) {
+      const arrived = this.#transfer({ ...holdings, replicaGroups }, meta, plan);
+      holdings.storage.install(arrived.incoming);
+      releaseStaging(arrived);
+      this.#arrived[holdings.communicator.rank] = arrived;
+    }
+    for (const [rank, { storage }] of this.#ranks.entries()) {
+      const own = new Set(shareOf(meta, rank));
+      storage.remove(ids.filter((id) => !own.has(id)));
+    }
+  }
+
+  /** A plan for a batch: what a rank is to have is a stretch of it, or every other id. As it was made, or as it is read from JSON. */
+  #plan(batch: SequenceSample, pattern: Pattern, isStretch: boolean, isAsMade: boolean): readonly RedistribStep[] {
+    const name = JSON.stringify([batch.ids[0], pattern, isStretch, isAsMade]);
+    const known = this.#plans.get(name);
+    if (known !== undefined) return known;
+    const { ids, keys } = batch;
+    const tracker = new GlobalStorageTracker(WORLD_SIZE);
+    for (let rank = 0; rank < WORLD_SIZE; rank++) {
+      for (const key of keys) tracker.addData(rank, shareOf(batch, rank), key, true);
+    }
+    const half = (i: number) => isStretch ? Math.floor(2 * i / ids.length) : i % 2;
+    const dests = new Map([0, 0, 1, 1].map((part, rank) => [rank, ids.filter((_, i) => half(i) === part)]));
+    const made = new RedistribPlanner({ gpusPerNode: 8 }, tracker).derivePlan(dests, keys, pattern, { meta: batch });
+    const plan = isAsMade ? made : parsePlan(planToJSON(made));
+    this.#plans.set(name, plan);
+    return plan;
   }
 
   /** What a rank does on the host up to the first byte, and what it tells its peers and they tell it. */
-  #transfer(plan: readonly RedistribStep[]): Reserved {
-    const { digest, reserved, refusals } = prepare(this.#holdings, this.#meta, plan, false);
+  #transfer(holdings: Holdings, meta: SequenceSample, plan: readonly RedistribStep[]): Reserved {
+    const { digest, reserved, refusals } = prepare(holdings, meta, plan, false);
     if (reserved === null) throw new Error(`a rehearsal was refused: ${JSON.stringify(refusals)}`);
     const { program, outgoing, positions, catalogue } = reserved;
     const verdict = encodeVerdict({ digest, sequence: this.#round, refusals, cuts: cutsOf(program, outgoing) });
@@ -107,26 +146,52 @@ export class Rehearsal {
       decodeVerdict(verdict);
       decodeReasons(vote);
     }
-    referenceBytes(plan, positions, catalogue, 0, []);
+    referenceBytes(plan, positions, catalogue, program.rank, []);
     return reserved;
   }
 }
 
-/** A batch as a rollout yields it, `sequences` of them for an id. */
-function batch(sequences: number): SequenceSample {
-  const lengths = IDS.map((_, i) => Array.from({ length: sequences }, (_, k) => 448 + (i * 31 + k) % 128));
-  const rewards = IDS.map(() => Array.from({ length: sequences }, () => 1));
+function batchOf({ ids, sequences, length, keys }: Kind, kind: number): SequenceSample {
+  const lengths = (key: string) =>
+    Array.from(
+      { length: ids },
+      (_, i) => Array.from({ length: sequences }, (_, k) => key === "reward" ? 1 : length + (i * 31 + k * 7) % 128),
+    );
   return new SequenceSample({
-    ids: IDS,
-    keys: KEYS,
-    dtypes: { tokens: "int64", logprobs: "float32", mask: "bool", reward: "float32" },
-    trailingShapes: { tokens: [], logprobs: [], mask: [], reward: [] },
-    seqlens: { tokens: lengths, logprobs: lengths, mask: lengths, reward: rewards },
+    ids: Array.from({ length: ids }, (_, i) => `batch-${kind}-id-${i}`),
+    keys,
+    dtypes: Object.fromEntries(keys.map((key) => [key, DTYPES[key]!])),
+    trailingShapes: Object.fromEntries(keys.map((key) => [key, []])),
+    seqlens: Object.fromEntries(keys.map((key) => [key, lengths(key)])),
   });
 }
 
-/** The process's rehearsal; null when it is over. */
-let rehearsal: Rehearsal | null | undefined;
+/** The ids that a rank has from the beginning. */
+function shareOf({ ids }: SequenceSample, rank: number): readonly string[] {
+  return ids.slice(rank * ids.length / WORLD_SIZE, (rank + 1) * ids.length / WORLD_SIZE);
+}
+
+/** The sample of one id, its tensors where there is no memory. */
+function partOf(batch: SequenceSample, id: string, pool: SlabPool): SequenceSample {
+  const { keys, dtypes, trailingShapes, seqlens } = batch;
+  const index = batch.indexOf(id)!;
+  return new SequenceSample({
+    ids: [id],
+    keys,
+    dtypes,
+    trailingShapes,
+    seqlens: Object.fromEntries(keys.map((key) => [key, [seqlens[key]![index]!]])),
+    data: Object.fromEntries(keys.map((key) => {
+      const dtype = dtypes[key]!;
+      const elements = batch.lengthOf(key, index);
+      const region = pool.place(elements * itemSize(dtype), key, itemSize(dtype));
+      return [key, new DeviceTensor(region, dtype, [elements])];
+    })),
+  });
+}
+
+/** The process's rehearsal. It stays: the engine gives up code that was compiled for objects of which none is left. */
+let rehearsal: Rehearsal | undefined;
 
 /**
  * Rehearses, once in a process: whoever comes meanwhile helps, and whoever comes later finds it done. The event loop turns all along.
@@ -134,11 +199,10 @@ let rehearsal: Rehearsal | null | undefined;
  * @throws {WaitEndedError} when the deadline passes or the signal fires.
  */
 export async function rehearse(device: DeviceRuntime, deadline: Deadline): Promise<void> {
-  if (rehearsal === undefined) rehearsal = new Rehearsal(device);
-  while (rehearsal !== null) {
+  rehearsal ??= new Rehearsal(device);
+  while (!rehearsal.isOver) {
     deadline.check("the rehearsal");
-    for (let i = 0; i < ROUNDS_PER_TURN && !rehearsal.isOver; i++) rehearsal.round();
-    if (rehearsal.isOver) rehearsal = null;
-    else await nextTurn();
+    rehearsal.round();
+    await nextTurn();
   }
 }

@@ -25,7 +25,7 @@ import { Places } from "../transfer/places.ts";
 import type { Program } from "../transfer/program.ts";
 import type { ReplicaGroup } from "../transfer/run.ts";
 import type { Storage } from "./storage.ts";
-import { KeyColumn, type Lengths, SampleTable, type StoredSample } from "./stored_sample.ts";
+import { KeyColumn, SampleTable, type StoredSample } from "./stored_sample.ts";
 import { termsDigest } from "./terms.ts";
 import type { Reason } from "./words.ts";
 
@@ -121,7 +121,7 @@ function findRequired(
         const item = catalogue.item(keyIndices[i]!, row);
         const position = sample === undefined ? -1 : positions[i]!;
         const lot = position < 0 ? null : sample!.lotAt(position);
-        if (lot !== null && hasLengths(sample!.lengthsAt(position), catalogue, item)) {
+        if (lot !== null && hasLengths(sample!, position, catalogue, item)) {
           places.put(item, lot, sample!.pieceAt(position));
           continue;
         }
@@ -136,9 +136,10 @@ function findRequired(
   return refusals;
 }
 
-function hasLengths(stored: Lengths, catalogue: Catalogue, item: number): boolean {
-  if (typeof stored === "number") return catalogue.isSingle[item] === 1 && catalogue.lengths[item] === stored;
-  return same(stored, catalogue.seqlensOf(item));
+function hasLengths(sample: StoredSample, position: number, catalogue: Catalogue, item: number): boolean {
+  if (catalogue.isSingle[item] === 1) return sample.isOne(position, catalogue.lengths[item]!);
+  const lengths = sample.lengthsAt(position);
+  return typeof lengths !== "number" && same(lengths, catalogue.seqlensOf(item));
 }
 
 /** Why an item cannot be sent from here. */
@@ -285,8 +286,9 @@ function columnOf(
   const column = new KeyColumn(lot, rows.length);
   for (let row = 0; row < rows.length; row++) {
     const item = first + rows[row]!;
-    const length = catalogue.isSingle[item] === 1 ? catalogue.lengths[item]! : catalogue.seqlensOf(item).slice();
-    column.push(places.pieceOf(item), length);
+    const piece = places.pieceOf(item);
+    if (catalogue.isSingle[item] === 1) column.pushOne(piece, catalogue.lengths[item]!);
+    else column.push(piece, catalogue.seqlensOf(item).slice());
   }
   return column;
 }

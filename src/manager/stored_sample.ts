@@ -46,6 +46,19 @@ export class KeyColumn {
 
   /** Adds a row. */
   push(piece: number, lengths: Lengths): void {
+    if (typeof lengths === "number") return this.pushOne(piece, lengths);
+    this.#addPiece(piece);
+    this.#addElsewhere(lengths);
+  }
+
+  /** Adds a row with one sequence: a function of its own, so that in a long loop a length is a number and nothing else. */
+  pushOne(piece: number, length: number): void {
+    this.#addPiece(piece);
+    if (length < ELSEWHERE) this.#lengths.push(length);
+    else this.#addElsewhere(length);
+  }
+
+  #addPiece(piece: number): void {
     const row = this.#lengths.length;
     if (row === 0) this.#firstPiece = piece;
     if (this.#pieces === null && piece !== this.#firstPiece + row) {
@@ -53,17 +66,21 @@ export class KeyColumn {
       this.#pieces = new NumberColumn(sofar);
     }
     this.#pieces?.push(piece);
-    if (typeof lengths === "number" && lengths < ELSEWHERE) {
-      this.#lengths.push(lengths);
-    } else {
-      this.#lengths.push(ELSEWHERE);
-      this.#elsewhere.set(row, lengths);
-    }
+  }
+
+  #addElsewhere(lengths: Lengths): void {
+    this.#elsewhere.set(this.#lengths.push(ELSEWHERE), lengths);
   }
 
   /** The number of a row's piece. */
   pieceAt(row: number): number {
     return this.#pieces === null ? this.#firstPiece + row : this.#pieces.at(row);
+  }
+
+  /** Whether a row has one sequence, of this length. */
+  isOne(row: number, length: number): boolean {
+    const own = this.#lengths.at(row);
+    return own === ELSEWHERE ? this.#elsewhere.get(row) === length : own === length;
   }
 
   /** The lengths of a row's sequences. */
@@ -242,6 +259,11 @@ export class StoredSample {
   /** The lengths of a key's sequences. */
   lengthsAt(position: number): Lengths {
     return this.#table.columns[position]!.lengthsAt(this.#row);
+  }
+
+  /** Whether a key has one sequence, of this length. */
+  isOne(position: number, length: number): boolean {
+    return this.#table.columns[position]!.isOne(this.#row, length);
   }
 
   /** A sample of its own over the stored tensors. */
