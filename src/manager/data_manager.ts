@@ -30,7 +30,8 @@ export interface DataManagerOptions extends WaitOptions {
   layout?: ClusterLayout;
   /**
    * Whether the first manager of a process goes through some hundred small transfers, without its peers or its device, so that the engine has compiled what
-   * the real ones need: half a second of one core, or a second. True unless given; for a process that makes a few transfers and ends it is not worth it.
+   * the real ones need: half a second of one core, and never more than half of the deadline. True unless given; a process that makes a few transfers and ends
+   * has nothing of it.
    */
   rehearse?: boolean;
 }
