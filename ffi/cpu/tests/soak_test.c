@@ -127,6 +127,7 @@ static void stopped_peer(int rank, int count, struct shared *shared) {
     CHECK(!idle_within(one.stream, 100));
     OK(ncclCommAbort(one.comm));
     CHECK(holds(a, 100, 1));
+    shared->words[0] = 0;
     return;
   }
   while (shared->words[1] == 0) sleep_ms(1);
@@ -142,6 +143,8 @@ static void stopped_peer(int rank, int count, struct shared *shared) {
   OK(ncclCommAbort(one.comm));
   OK(cudaFree(a));
   kill((pid_t)shared->words[1], SIGCONT);
+  /* As long as this process lives it has left, and is not lost. */
+  while (shared->words[0] != 0) sleep_ms(1);
 }
 
 TEST(a_stopped_peer_is_awaited_not_lost) { in_processes(2, stopped_peer, -1); }
