@@ -252,12 +252,18 @@ export class WorkerService implements AsyncDisposable {
         worldSize,
         ...waiting,
       });
-      this.#manager = await DataManager.create({
-        communicator,
-        rehearse: this.#rehearse,
-        ...(layout === undefined ? {} : { layout }),
-        ...waiting,
-      });
+      try {
+        this.#manager = await DataManager.create({
+          communicator,
+          rehearse: this.#rehearse,
+          ...(layout === undefined ? {} : { layout }),
+          ...waiting,
+        });
+      } catch (error) {
+        communicator.abort();
+        await communicator.ended();
+        throw error;
+      }
       this.#state = "ready";
       return null;
     } catch (error) {
