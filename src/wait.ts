@@ -7,7 +7,7 @@
  * @module
  */
 
-import { SeqferryError } from "./errors.ts";
+import { DeadlineError, SeqferryError } from "./errors.ts";
 
 /** What everything that can wait takes. */
 export interface WaitOptions {
@@ -33,6 +33,13 @@ export class WaitEndedError extends SeqferryError {
     );
     this.why = why;
   }
+}
+
+/** What to throw for an error that came before anything was asked of a peer: for a wait that ended, that `what`. */
+export function beforeStart(what: string, error: unknown): unknown {
+  if (!(error instanceof WaitEndedError)) return error;
+  const facts = { phase: -1, outstanding: [], outcome: "unchanged" } as const;
+  return new DeadlineError(`${what}: ${error.message}`, facts, { cause: error.cause ?? error });
 }
 
 /** One deadline and one signal, shared by all the waits of one operation. */

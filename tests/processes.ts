@@ -34,8 +34,8 @@ export async function eventually(what: string, done: () => boolean, ms = 20_000)
 export function threadsOf(pid: number): string[] {
   try {
     return [...Deno.readDirSync(`/proc/${pid}/task`)].map(({ name }) => {
-      const read = (file: string) => Deno.readTextFileSync(`/proc/${pid}/task/${name}/${file}`).trim();
-      return `${read("comm")} ${read("stat").replace(/^.*\) /s, "")[0]} ${read("wchan")}`;
+      const read = (file: string) => Deno.readTextFileSync(`/proc/${name}/${file}`).trim();
+      return `${read("comm")} ${readStat(Number(name))?.state} ${read("wchan")}`;
     });
   } catch {
     return ["gone"];

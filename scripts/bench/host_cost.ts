@@ -5,7 +5,7 @@
  */
 
 import { Communicator, Deadline, DeviceBuffer, openRuntime } from "../../mod.ts";
-import { nextTurn } from "../../src/wait.ts";
+import { pollUntil } from "../../src/wait.ts";
 import { median } from "./floor.ts";
 
 /** What one call costs. */
@@ -46,7 +46,7 @@ export async function measureHostCost(): Promise<HostCost> {
       milliseconds = performance.now() - started;
     }, deadline);
     const growth = Deno.memoryUsage().heapUsed - before;
-    while (!group.isDone()) await nextTurn();
+    await pollUntil("the measurement", () => group.isDone(), deadline);
     if (i < WARM_UP) continue;
     times.push(milliseconds * 1e6 / (2 * PAIRS_PER_GROUP));
     growths.push(growth / (2 * PAIRS_PER_GROUP));

@@ -309,7 +309,7 @@ export interface SlabMemory {
   /** The device address of its first byte. */
   readonly address: bigint;
   /** Called when it is not needed any more. */
-  giveBack(): void;
+  readonly giveBack: () => void;
 }
 
 /** One device allocation. */
@@ -323,7 +323,7 @@ export class Slab {
   /** Size in bytes. */
   readonly byteLength: number;
   readonly #lots = new Set<Lot>();
-  readonly #memory: SlabMemory;
+  readonly #giveBack: () => void;
   #sealed = false;
   #freed = false;
 
@@ -332,9 +332,9 @@ export class Slab {
     this.runtime = runtime;
     this.byteLength = byteLength;
     const address = memory?.address ?? runtime.allocate(byteLength);
-    this.#memory = memory ?? { address, giveBack: () => runtime.free(address, byteLength) };
     this.address = address;
     this.addressWords = [Number(address & 0xffffffffn), Number(address >> 32n)];
+    this.#giveBack = memory?.giveBack ?? (() => runtime.free(address, byteLength));
   }
 
   /** Bytes of the pieces that are still in use. */
@@ -389,7 +389,7 @@ export class Slab {
   #freeIfUnused(): void {
     if (!this.#sealed || this.#freed || this.#lots.size > 0) return;
     this.#freed = true;
-    this.#memory.giveBack();
+    this.#giveBack();
   }
 }
 

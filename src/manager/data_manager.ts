@@ -15,7 +15,7 @@ import type { RedistribStep } from "../plan/step.ts";
 import type { SequenceSample } from "../sample/sequence_sample.ts";
 import { Scratch } from "../scratch.ts";
 import type { ReplicaGroup } from "../transfer/run.ts";
-import { Deadline, WaitEndedError, type WaitOptions } from "../wait.ts";
+import { beforeStart, Deadline, WaitEndedError, type WaitOptions } from "../wait.ts";
 import { fingerprint } from "./fingerprint.ts";
 import { replicaColorings, splitReplicaGroups } from "./process_groups.ts";
 import { rehearse } from "./rehearsal.ts";
@@ -101,9 +101,7 @@ export class DataManager implements AsyncDisposable {
       deadline.check("DataManager.create");
       if (options.rehearse !== false) await rehearse(deviceRuntime(communicator.runtime), deadline);
     } catch (error) {
-      if (!(error instanceof WaitEndedError)) throw error;
-      const facts = { phase: -1, outstanding: [], outcome: "unchanged" } as const;
-      throw new DeadlineError(`no manager was made: ${error.message}`, facts, { cause: error.cause ?? error });
+      throw beforeStart("no manager was made", error);
     }
     return new DataManager(communicator, layout);
   }

@@ -62,7 +62,8 @@ const KINDS: readonly Kind[] = [
 export class Rehearsal {
   readonly #ranks: readonly Holdings[];
   readonly #batches: readonly SequenceSample[];
-  readonly #metas = new Map<SequenceSample, SequenceSample>();
+  /** By kind what moves at present. */
+  readonly #metas: SequenceSample[] = [];
   readonly #plans = new Map<string, readonly RedistribStep[]>();
   /** Of the last round, by rank. */
   readonly #arrived: Reserved[] = [];
@@ -97,12 +98,12 @@ export class Rehearsal {
   /** One batch is moved so that two ranks have the one half of it and two the other, and is let go where it was not before. */
   round(): void {
     const round = this.#round++;
-    const batch = this.#batches[round % KINDS.length]!;
+    const kind = round % KINDS.length;
+    const batch = this.#batches[kind]!;
     const plan = this.#plan(batch, PATTERNS[round % PATTERNS.length]!, round % 5 < 4, round % 2 === 0);
     // A batch is mostly moved more than once.
-    const known = this.#metas.get(batch);
-    const meta = known !== undefined && round % 16 >= KINDS.length ? known : batch.meta();
-    this.#metas.set(batch, meta);
+    if (round % (4 * KINDS.length) < KINDS.length) this.#metas[kind] = batch.meta();
+    const meta = this.#metas[kind]!;
     const { ids } = meta;
     const replicaGroups = round % 7 < 3 ? REPLICA_GROUPS : [];
     for (const holdings of this.#ranks) {

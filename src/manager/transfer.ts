@@ -28,7 +28,7 @@ import { type Cut, cutsOf } from "../transfer/outgoing.ts";
 import type { Phase } from "../transfer/program.ts";
 import { referenceBytes } from "../transfer/reference_bytes.ts";
 import { peersOf, type ReplicaGroup, runProgram } from "../transfer/run.ts";
-import { Deadline, WaitEndedError, type WaitOptions } from "../wait.ts";
+import { beforeStart, Deadline, WaitEndedError, type WaitOptions } from "../wait.ts";
 import { discard, type Holdings, prepare, releaseStaging, type Reserved } from "./reservation.ts";
 import type { StoredSample } from "./stored_sample.ts";
 import { digestsOfSent, mismatches } from "./verification.ts";
@@ -156,12 +156,7 @@ function refuseToStart(deadline: Deadline): void {
   try {
     deadline.check("the transfer");
   } catch (error) {
-    if (!(error instanceof WaitEndedError)) throw error;
-    throw new DeadlineError(`the transfer was not begun: ${error.message}`, {
-      phase: -1,
-      outstanding: [],
-      outcome: "unchanged",
-    }, { cause: error.cause ?? error });
+    throw beforeStart("the transfer was not begun", error);
   }
 }
 

@@ -243,30 +243,27 @@ export class WorkerService implements AsyncDisposable {
     const { worldSize, timeoutMs } = command;
     const layout = command.layout === null ? undefined : ClusterLayout.fromJSON(command.layout);
     this.#worldSize = worldSize;
+    let communicator: Communicator | undefined;
     try {
       const uniqueId = Uint8Array.fromBase64(command.uniqueId);
       const waiting = { timeoutMs, signal };
-      const communicator = await Communicator.init(this.#runtime, {
+      communicator = await Communicator.init(this.#runtime, {
         uniqueId,
         rank: this.#rank,
         worldSize,
         ...waiting,
       });
-      try {
-        this.#manager = await DataManager.create({
-          communicator,
-          rehearse: this.#rehearse,
-          ...(layout === undefined ? {} : { layout }),
-          ...waiting,
-        });
-      } catch (error) {
-        communicator.abort();
-        await communicator.ended();
-        throw error;
-      }
+      this.#manager = await DataManager.create({
+        communicator,
+        rehearse: this.#rehearse,
+        ...(layout === undefined ? {} : { layout }),
+        ...waiting,
+      });
       this.#state = "ready";
       return null;
     } catch (error) {
+      communicator?.abort();
+      await communicator?.ended();
       this.#worldSize = null;
       throw error;
     }
