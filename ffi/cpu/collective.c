@@ -112,10 +112,11 @@ static const struct posting *agreed_posting(struct communicator *communicator, s
 
 /* ---- reading */
 
-/* Where another rank's bytes can be read; NULL after the communicator was failed. */
+/* Where another rank's bytes can be read; NULL where it has left, and after the communicator was failed. */
 static const void *bytes_of(struct communicator *communicator, int rank, uint64_t offset, size_t bytes) {
   struct peer *peer = communicator_peer(communicator, rank);
-  const void *from = peer == NULL ? NULL : peer_bytes(peer, offset, bytes);
+  if (peer == NULL) return NULL;
+  const void *from = peer_bytes(peer, offset, bytes);
   if (from == NULL) {
     communicator_fail(communicator, ncclSystemError, "rank %d cannot map the device memory of rank %d", communicator->rank, rank);
   }
@@ -144,9 +145,8 @@ static enum step copy_part(struct communicator *communicator, struct operation *
        * Of short parts too, so that a rank whose memory cannot be mapped is found out by the first of them, and not in the middle of a
        * transfer; unless it is done and gone.
        */
-      bool there = world_has(communicator->world, rank);
-      from = there ? bytes_of(communicator, rank, posting->offset + operation->done, bytes) : NULL;
-      if (there && from == NULL) return STEP_STUCK;
+      from = world_has(communicator->world, rank) ? bytes_of(communicator, rank, posting->offset + operation->done, bytes) : NULL;
+      if (communicator->fault != ncclSuccess) return STEP_STUCK;
       if (is_short(operation)) from = posting->bytes + operation->done;
       if (from == NULL) return STEP_STUCK;
     }

@@ -71,7 +71,7 @@ ncclResult_t communicator_settle(ncclComm_t handle);
 /* Reads `blocking` from a config; answers what is wrong with it. NULL leaves `blocking` as it is. */
 ncclResult_t communicator_config(const ncclConfig_t *config, bool *blocking);
 
-/* The process of a rank; NULL where it is gone, which is then the communicator's fault. */
+/* The process of a rank; NULL where it has left and ended, and where it cannot be reached, which is then the communicator's fault. */
 struct peer *communicator_peer(struct communicator *communicator, int rank);
 /* Rings a rank, if it can be reached. */
 void communicator_ring(struct communicator *communicator, int rank);

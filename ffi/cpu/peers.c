@@ -18,7 +18,8 @@ struct peer *communicator_peer(struct communicator *communicator, int rank) {
   if (communicator->peers[rank] != NULL) return communicator->peers[rank];
   const struct world_rank *row = &communicator->world->ranks[rank];
   struct peer *peer = peer_open(row->pid, row->start_time, row->control_fd, row->heap_fd);
-  if (peer == NULL) {
+  /* Whoever has left in order may also end; that is looked at after the process was found gone. */
+  if (peer == NULL && world_has(communicator->world, rank)) {
     int saved = errno;
     bool alive = process_alive(row->pid, row->start_time);
     if (!alive) communicator->lost_peer = rank;

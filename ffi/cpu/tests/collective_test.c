@@ -3,6 +3,8 @@
 #include <unistd.h>
 
 #include "../accounts.h"
+#include "../communicator.h"
+#include "../engine.h"
 #include "harness.h"
 
 TEST(broadcast_brings_the_roots_bytes_to_all) {
@@ -248,3 +250,29 @@ static void leaves_early(int rank, int count, struct shared *shared) {
 }
 
 TEST(a_short_part_is_there_when_its_rank_has_left) { in_processes(2, leaves_early, -1); }
+
+/* Rank 1 comes to ring the others, as whoever posts last does, only when rank 0 has read its part, left and ended. */
+static void rings_too_late(int rank, int count, struct shared *shared) {
+  struct one one;
+  one_open(&one, rank, count, shared, true);
+  if (rank == 0) {
+    shared->words[0] = (uint64_t)getpid();
+    shared->flags[0] = 1;
+  } else {
+    while (shared->flags[0] == 0) sleep_ms(1);
+    double end = seconds() + 20;
+    while (kill((pid_t)shared->words[0], 0) == 0) {
+      CHECK(seconds() < end);
+      sleep_ms(1);
+    }
+    engine_lock();
+    struct communicator *communicator = communicator_find(one.comm);
+    communicator_ring_all(communicator);
+    CHECK_EQUAL(communicator->fault, ncclSuccess);
+    engine_unlock();
+    OK(settle(one.comm));
+  }
+  one_close(&one);
+}
+
+TEST(who_has_left_and_ended_need_not_be_rung) { in_processes(2, rings_too_late, -1); }
