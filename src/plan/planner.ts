@@ -117,7 +117,7 @@ export class RedistribPlanner {
       const transfers = bcastTransfers(demand, keys, tracker, gpusPerNode);
       return {
         traffic: () => bcastTraffic(transfers, items, worldSize),
-        steps: () => transfers.queues.reduce((steps, { transfers }) => steps + transfers.length, 0),
+        steps: () => transfers.queueOf.length,
         plan: () => planBcast(transfers, ids, worldSize),
       };
     };

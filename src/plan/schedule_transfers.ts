@@ -4,32 +4,17 @@
  * @module
  */
 
-/** Ids that go to the same destinations. */
-export interface Transfer {
-  /** The ranks that receive, as an index into the list of all sets of destinations. */
-  readonly dstSet: number;
-  /** What they receive, by position. */
-  readonly ids: number[];
-}
-
-/** The transfers of one key from one source, in the order in which they came up. */
-export interface SourceQueue {
-  /** The rank that sends. */
-  readonly src: number;
-  /** The field that travels. */
-  readonly key: string;
-  /** All with different destinations. */
-  readonly transfers: Transfer[];
-}
-
-/** A transfer that has its place in the order. */
-export interface ScheduledTransfer {
-  /** The rank that sends. */
-  readonly src: number;
-  /** The field that travels. */
-  readonly key: string;
-  /** Who receives what. */
-  readonly transfer: Transfer;
+/**
+ * Transfers by number. Each queue has those of one source, no two with the same destinations; they follow each other, in the order in which they are to be
+ * given.
+ */
+export interface TransferQueues {
+  /** By queue, the rank that sends. Queues are in the order in which they take their turns. */
+  readonly sources: readonly number[];
+  /** By queue, the number of its first transfer; one more, where the last end. */
+  readonly firstTransfer: Int32Array;
+  /** By transfer, the ranks that receive, as an index into the list of all sets of destinations. */
+  readonly dstSetOf: Int32Array;
 }
 
 /**
@@ -39,26 +24,29 @@ export interface ScheduledTransfer {
  * Late in a round most ranks have received, and most queues have nothing that fits. When asking them has cost as much as asking every set of
  * destinations would, the sets are asked, and the rest of the round goes to the queues that have one of those that are free.
  *
- * @param queues In the order in which they take their turns.
+ * @param queues The transfers.
  * @param dstSets All sets of destinations, each different and none empty.
  * @param worldSize The number of ranks.
+ * @returns The transfers' numbers in order.
  */
 export function scheduleTransfers(
-  queues: readonly SourceQueue[],
+  queues: TransferQueues,
   dstSets: readonly (readonly number[])[],
   worldSize: number,
-): ScheduledTransfer[] {
+): Int32Array {
+  const { sources, firstTransfer } = queues;
   const filing = fileSets(dstSets, worldSize);
   const waiting = new WaitingTransfers(queues, filing);
   const destinations = new Destinations(filing, waiting);
-  const scheduled: ScheduledTransfer[] = [];
+  const scheduled = new Int32Array(waiting.setOf.length);
+  let scheduledCount = 0;
   // The round in which a rank last sent; rounds count from 1. How many transfers are still to come from it; how many ranks have any.
   const sentIn = new Int32Array(worldSize);
   const toSend = new Int32Array(worldSize);
-  for (const { src, transfers } of queues) toSend[src]! += transfers.length;
+  for (const [q, src] of sources.entries()) toSend[src]! += firstTransfer[q + 1]! - firstTransfer[q]!;
   let senders = toSend.reduce((n, transfers) => transfers > 0 ? n + 1 : n, 0);
 
-  let turns: readonly number[] = queues.map((_, q) => q).filter((q) => !waiting.isEmpty(q));
+  let turns: readonly number[] = sources.map((_, q) => q).filter((q) => !waiting.isEmpty(q));
   for (let round = 1; turns.length > 0; round++) {
     destinations.begin(round);
     // Ranks that could still send in this round.
@@ -66,20 +54,20 @@ export function scheduleTransfers(
     let emptied = false;
     /** Sends a transfer; false when nothing more can be sent in this round. */
     const send = (q: number, place: number): boolean => {
-      const { src, key, transfers } = queues[q]!;
-      const transfer = transfers[waiting.take(q, place)]!;
+      const src = sources[q]!;
+      const t = waiting.take(q, place);
       emptied ||= waiting.isEmpty(q);
-      scheduled.push({ src, key, transfer });
+      scheduled[scheduledCount++] = t;
       sentIn[src] = round;
       if (--toSend[src]! === 0) senders--;
-      destinations.take(filing.numberOf[transfer.dstSet]!);
+      destinations.take(waiting.setOf[t]!);
       return --freeSenders > 0 && destinations.freeSets > 0;
     };
     let fruitless = 0;
     let able: Int32Array | undefined;
     for (let turn = 0; turn < turns.length; turn++) {
       const q = turns[turn]!;
-      if (sentIn[queues[q]!.src] === round) continue;
+      if (sentIn[sources[q]!] === round) continue;
       const place = waiting.firstPlace(q, destinations);
       if (place >= 0) {
         if (!send(q, place)) break;
@@ -93,7 +81,7 @@ export function scheduleTransfers(
     }
     for (const t of able ?? []) {
       const q = waiting.queueOf[t]!;
-      if (sentIn[queues[q]!.src] === round || !destinations.isFree(waiting.setOf[t]!)) continue;
+      if (sentIn[sources[q]!] === round || !destinations.isFree(waiting.setOf[t]!)) continue;
       if (!send(q, waiting.placeOf(q, t))) break;
     }
     if (emptied) turns = turns.filter((q) => !waiting.isEmpty(q));
@@ -146,39 +134,25 @@ function fileSets(dstSets: readonly (readonly number[])[], worldSize: number): F
   return { numberOf, firstSet, firstRank, ranks };
 }
 
-/** What is still to be sent: for each queue a stretch of transfers' numbers, which count through all queues. */
+/** What is still to be sent: of each queue a stretch of the order, in which its transfers stand. */
 class WaitingTransfers {
-  /** By transfer, its set of destinations and its queue. */
+  /** By transfer, its set of destinations by number, and its queue. */
   readonly setOf: Int32Array;
   readonly queueOf: Int32Array;
   readonly #sent: Uint8Array;
   readonly #order: Int32Array;
-  /** By queue, the number of its first transfer; where what waits begins and ends in the order. */
-  readonly #first: Int32Array;
+  /** By queue, where what waits begins and ends in the order. */
   readonly #begin: Int32Array;
   readonly #end: Int32Array;
 
-  constructor(queues: readonly SourceQueue[], { numberOf }: Filing) {
-    let total = 0;
-    for (const { transfers } of queues) total += transfers.length;
-    this.setOf = new Int32Array(total);
-    this.queueOf = new Int32Array(total);
-    this.#sent = new Uint8Array(total);
-    this.#order = new Int32Array(total);
-    this.#first = new Int32Array(queues.length);
-    this.#end = new Int32Array(queues.length);
-    let t = 0;
-    for (const [q, { transfers }] of queues.entries()) {
-      this.#first[q] = t;
-      for (const { dstSet } of transfers) {
-        this.setOf[t] = numberOf[dstSet]!;
-        this.queueOf[t] = q;
-        this.#order[t] = t;
-        t++;
-      }
-      this.#end[q] = t;
-    }
-    this.#begin = this.#first.slice();
+  constructor({ sources, firstTransfer, dstSetOf }: TransferQueues, { numberOf }: Filing) {
+    this.setOf = dstSetOf.map((set) => numberOf[set]!);
+    this.queueOf = new Int32Array(dstSetOf.length);
+    for (let q = 0; q < sources.length; q++) this.queueOf.fill(q, firstTransfer[q]!, firstTransfer[q + 1]!);
+    this.#sent = new Uint8Array(dstSetOf.length);
+    this.#order = dstSetOf.map((_, t) => t);
+    this.#begin = firstTransfer.slice(0, sources.length);
+    this.#end = firstTransfer.slice(1);
   }
 
   /** How many transfers wait in queue `q`. */
@@ -216,7 +190,7 @@ class WaitingTransfers {
     return low;
   }
 
-  /** Takes the transfer at `place` out. Returns its position in the queue as it was at first. */
+  /** Takes the transfer at `place` out. */
   take(q: number, place: number): number {
     const order = this.#order;
     const t = order[place]!;
@@ -225,7 +199,7 @@ class WaitingTransfers {
     for (let i = place; i > begin; i--) order[i] = order[i - 1]!;
     this.#begin[q] = begin + 1;
     this.#sent[t] = 1;
-    return t - this.#first[q]!;
+    return t;
   }
 }
 
@@ -353,7 +327,7 @@ class Destinations {
 }
 
 /** Where each of stretches of these lengths begins when they lie one after another, and where the last one ends. */
-function startsOf(lengths: Int32Array): Int32Array {
+export function startsOf(lengths: Int32Array): Int32Array {
   const starts = new Int32Array(lengths.length + 1);
   for (let i = 0; i < lengths.length; i++) starts[i + 1] = starts[i]! + lengths[i]!;
   return starts;

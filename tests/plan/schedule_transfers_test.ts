@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { scheduleTransfers, type SourceQueue } from "../../src/plan/schedule_transfers.ts";
+import { scheduleTransfers } from "../../src/plan/schedule_transfers.ts";
 import fc from "fast-check";
 
 const WORLD_SIZE = 6;
@@ -47,14 +47,20 @@ function plainly(queues: { src: number; key: string; sets: number[] }[], sets: n
 Deno.test("scheduleTransfers() orders transfers by the plain rule however their destinations overlap", () => {
   fc.assert(
     fc.property(job, ([sets, queues]) => {
-      const given = queues.map(({ src, key, sets }): SourceQueue => ({
-        src,
-        key,
-        transfers: sets.map((dstSet) => ({ dstSet, ids: [] })),
-      }));
-      const scheduled = scheduleTransfers(given, sets, WORLD_SIZE);
+      const transfers = queues.flatMap(({ src, key, sets }) => sets.map((dstSet) => ({ src, key, dstSet })));
+      const firstTransfer = Int32Array.of(0, ...queues.map(({ sets }) => sets.length));
+      for (let q = 0; q < queues.length; q++) firstTransfer[q + 1]! += firstTransfer[q]!;
+      const scheduled = scheduleTransfers(
+        {
+          sources: queues.map(({ src }) => src),
+          firstTransfer,
+          dstSetOf: Int32Array.from(transfers, ({ dstSet }) => dstSet),
+        },
+        sets,
+        WORLD_SIZE,
+      );
       assertEquals(
-        scheduled.map(({ src, key, transfer }): Named => [src, key, sets[transfer.dstSet]!]),
+        Array.from(scheduled, (t): Named => [transfers[t]!.src, transfers[t]!.key, sets[transfers[t]!.dstSet]!]),
         plainly(queues, sets),
       );
     }),
