@@ -95,6 +95,9 @@ const PATIENCE = 0.5;
 /** How many transfers that may be sent it pays to look at for each queue that need not be asked then. */
 const FEW = 4;
 
+/** Which part of the sets filed under a rank should have something to come. */
+const MOSTLY = 0.75;
+
 /** How many ranks are looked at together. */
 const AT_ONCE = 8;
 
@@ -216,12 +219,16 @@ class Destinations {
   readonly #transferEnd: Int32Array;
   /** By set, the transfers that are still to come. */
   readonly #toCome: Int32Array;
-  /** By rank, the sets filed under it, some of which may have nothing to come; how many have. */
-  readonly #filed: number[][];
+  /** The sets filed under rank after rank, some of which may have nothing to come. By rank where they begin and end, and how many have something to come. */
+  readonly #filed: Int32Array;
+  readonly #firstSet: Int32Array;
+  readonly #filedEnd: Int32Array;
   readonly #filedWaiting: Int32Array;
+  /** Beside `#filed`, the second of the set's ranks; where it has none, the number of ranks. */
+  readonly #second: Int32Array;
   #setsWaiting = 0;
   #round = 0;
-  /** By rank, whether it has received in this round. */
+  /** By rank, whether it has received in this round. One more, which never does. */
   readonly #received: Uint8Array;
   /** By set, the last round in which it was found to be taken. */
   readonly #takenIn: Int32Array;
@@ -239,14 +246,16 @@ class Destinations {
     this.#transferEnd = this.#firstTransfer.slice(0, sets);
     this.#transfers = new Int32Array(setOf.length);
     for (let t = 0; t < setOf.length; t++) this.#transfers[this.#transferEnd[setOf[t]!]!++] = t;
-    this.#filed = Array.from({ length: worldSize }, (_, rank) => {
-      const filed: number[] = [];
-      for (let set = firstSet[rank]!; set < firstSet[rank + 1]!; set++) if (this.#toCome[set]! > 0) filed.push(set);
-      return filed;
-    });
-    this.#filedWaiting = Int32Array.from(this.#filed, (sets) => sets.length);
+    this.#filed = this.#toCome.map((_, set) => set);
+    this.#firstSet = firstSet;
+    this.#filedEnd = firstSet.slice(1);
+    this.#second = this.#toCome.map((_, set) =>
+      firstRank[set + 1]! - firstRank[set]! > 1 ? ranks[firstRank[set]! + 1]! : worldSize
+    );
+    this.#filedWaiting = new Int32Array(worldSize);
+    for (let set = 0; set < sets; set++) if (this.#toCome[set]! > 0) this.#filedWaiting[ranks[firstRank[set]!]!]!++;
     for (const sets of this.#filedWaiting) this.#setsWaiting += sets;
-    this.#received = new Uint8Array(worldSize);
+    this.#received = new Uint8Array(worldSize + 1);
     this.#takenIn = new Int32Array(sets);
   }
 
@@ -297,17 +306,9 @@ class Destinations {
   transfersAble(q: number, queues: number): Int32Array | undefined {
     const free: number[] = [];
     let transfers = 0;
-    for (const [rank, sets] of this.#filed.entries()) {
+    for (let rank = 0; rank < this.#filedEnd.length; rank++) {
       if (this.#received[rank] === 1) continue;
-      let kept = 0;
-      for (const set of sets) {
-        if (this.#toCome[set] === 0) continue;
-        sets[kept++] = set;
-        if (!this.#areFree(this.#firstRank[set]! + 1, this.#firstRank[set + 1]!)) continue;
-        free.push(set);
-        transfers += this.#toCome[set]!;
-      }
-      sets.length = kept;
+      transfers += this.#findFree(rank, free);
       if (transfers > FEW * queues) return undefined;
     }
     const able = new Int32Array(transfers);
@@ -323,6 +324,37 @@ class Destinations {
       this.#transferEnd[set] = end;
     }
     return able.subarray(0, count).sort();
+  }
+
+  /** Adds those of the sets filed under a free rank that are free and have something to come. Returns how many transfers are to come to them. */
+  #findFree(rank: number, free: number[]): number {
+    const received = this.#received;
+    const second = this.#second;
+    const first = this.#firstSet[rank]!;
+    if (this.#filedWaiting[rank]! < MOSTLY * (this.#filedEnd[rank]! - first)) this.#tidy(rank);
+    const end = this.#filedEnd[rank]!;
+    let transfers = 0;
+    // Most fail at their second rank, so that only its number is read of them.
+    for (let i = first; i < end; i++) {
+      if (received[second[i]!] !== 0) continue;
+      const set = this.#filed[i]!;
+      if (this.#toCome[set] === 0 || !this.#areFree(this.#firstRank[set]! + 2, this.#firstRank[set + 1]!)) continue;
+      free.push(set);
+      transfers += this.#toCome[set]!;
+    }
+    return transfers;
+  }
+
+  /** Drops the sets filed under a rank that have nothing to come. */
+  #tidy(rank: number): void {
+    let end = this.#firstSet[rank]!;
+    for (let i = end; i < this.#filedEnd[rank]!; i++) {
+      if (this.#toCome[this.#filed[i]!] === 0) continue;
+      this.#filed[end] = this.#filed[i]!;
+      this.#second[end] = this.#second[i]!;
+      end++;
+    }
+    this.#filedEnd[rank] = end;
   }
 }
 
