@@ -132,83 +132,90 @@ interface DestinationSet {
   readonly ids: Int32Array;
 }
 
-/** A set of destinations; as in a tree, by the next destination the set with it. */
-interface DestinationNode {
-  readonly destinations: readonly number[];
-  readonly with: Map<number, number>;
-}
-
-/** Finds the ids that a scatter sends to the same ranks. */
+/**
+ * Finds the ids that a scatter sends to the same ranks.
+ *
+ * Sets of destinations form a tree: one destination more leads from a set to a child. 0 is the empty set.
+ */
 class DestinationSets {
-  /** By id the number of its set so far; 0 is the empty one. */
-  readonly #nodeOf: Int32Array;
+  /** By id the number of its set so far. */
+  readonly #setOf: Int32Array;
 
   /** For the steps of a plan whose ids have these positions. */
   constructor(positions: Int32Array) {
     let last = -1;
     for (let i = 0; i < positions.length; i++) if (positions[i]! > last) last = positions[i]!;
-    this.#nodeOf = new Int32Array(last + 1);
+    this.#setOf = new Int32Array(last + 1);
   }
 
   /** By set of destinations the ids that go there; in the order in which the ranks, ascending, name them. */
   of(dsts: readonly number[], positions: readonly Int32Array[]): DestinationSet[] {
     const order = dsts.map((dst, i) => ({ dst, ids: positions[i]! })).sort((a, b) => a.dst - b.dst);
-    const nodes: DestinationNode[] = [{ destinations: [], with: new Map() }];
+    const parents = [-1];
+    const added = [-1];
     const named = new Int32Array(positions.reduce((total, { length }) => total + length, 0));
     let count = 0;
-    for (const { dst, ids } of order) count = addDestination(nodes, this.#nodeOf, dst, ids, named, count);
-    return sortedOut(nodes, this.#nodeOf, named.subarray(0, count));
+    for (const { dst, ids } of order) {
+      count = addDestination(parents, this.#setOf, ids, named, count);
+      while (added.length < parents.length) added.push(dst);
+    }
+    const destinationsOf = (set: number) => {
+      const destinations: number[] = [];
+      for (; set > 0; set = parents[set]!) destinations.push(added[set]!);
+      return destinations.reverse();
+    };
+    return sortedOut(parents.length, this.#setOf, named.subarray(0, count))
+      .map(({ set, ids }) => ({ destinations: destinationsOf(set), ids }));
   }
 }
 
-/** Notes that ids go to one destination more. Those named for the first time are put into `named` behind the first `count`; returns how many are there then. */
+/**
+ * Notes that ids go to one destination more: each moves on to a child of its set, which has that as its parent. Those that are named for the first time are put
+ * into `named` behind the first `count`; returns how many are there then.
+ */
 function addDestination(
-  nodes: DestinationNode[],
-  nodeOf: Int32Array,
-  dst: number,
+  parents: number[],
+  setOf: Int32Array,
   ids: Int32Array,
   named: Int32Array,
   count: number,
 ): number {
+  const children = new Map<number, number>();
   // Neighbours mostly have the same set.
   let before = -1, after = 0;
   for (let i = 0; i < ids.length; i++) {
     const id = ids[i]!;
-    const node = nodeOf[id]!;
-    if (node === 0) named[count++] = id;
-    if (node !== before) {
-      before = node;
-      after = withDestination(nodes, node, dst);
+    const set = setOf[id]!;
+    if (set === 0) named[count++] = id;
+    if (set !== before) {
+      before = set;
+      const known = children.get(set);
+      after = known ?? parents.push(set) - 1;
+      if (known === undefined) children.set(set, after);
     }
-    nodeOf[id] = after;
+    setOf[id] = after;
   }
   return count;
 }
 
-/** The number of the set that has one destination more. */
-function withDestination(nodes: DestinationNode[], node: number, dst: number): number {
-  const { destinations, with: larger } = nodes[node]!;
-  let number = larger.get(dst);
-  if (number === undefined) {
-    number = nodes.push({ destinations: [...destinations, dst], with: new Map() }) - 1;
-    larger.set(dst, number);
-  }
-  return number;
-}
-
 /** The ids of each set that has any, in the order in which they were named; forgets what set they were in. */
-function sortedOut(nodes: readonly DestinationNode[], nodeOf: Int32Array, named: Int32Array): DestinationSet[] {
-  const begins = new Int32Array(nodes.length + 1);
-  for (let i = 0; i < named.length; i++) begins[nodeOf[named[i]!]! + 1]!++;
-  for (let node = 0; node < nodes.length; node++) begins[node + 1]! += begins[node]!;
+function sortedOut(sets: number, setOf: Int32Array, named: Int32Array): { set: number; ids: Int32Array }[] {
+  const begins = new Int32Array(sets + 1);
+  for (let i = 0; i < named.length; i++) begins[setOf[named[i]!]! + 1]!++;
+  for (let set = 0; set < sets; set++) begins[set + 1]! += begins[set]!;
   const ends = begins.slice();
   const ids = new Int32Array(named.length);
   for (let i = 0; i < named.length; i++) {
-    ids[ends[nodeOf[named[i]!]!]!++] = named[i]!;
-    nodeOf[named[i]!] = 0;
+    ids[ends[setOf[named[i]!]!]!++] = named[i]!;
+    setOf[named[i]!] = 0;
   }
-  return nodes.map(({ destinations }, node) => ({ destinations, ids: ids.subarray(begins[node]!, begins[node + 1]!) }))
-    .filter(({ ids }) => ids.length > 0);
+  const found: { set: number; ids: Int32Array }[] = [];
+  for (let set = 0; set < sets; set++) {
+    const count = begins[set + 1]! - begins[set]!;
+    // As `subarray` does, several times faster.
+    if (count > 0) found.push({ set, ids: new Int32Array(ids.buffer, begins[set]! * ids.BYTES_PER_ELEMENT, count) });
+  }
+  return found;
 }
 
 function ascendingRanks(ranks: readonly number[]): readonly number[] {

@@ -68,11 +68,8 @@ export function lowerResolved(
   return builder.finish(phases, options.worldSize);
 }
 
-/** Items on their way together: ids, each with the key. */
-interface Batch {
-  readonly key: number;
-  readonly ids: Int32Array;
-}
+/** Items on their way together: ids, each with the keys. */
+type Batch = Pick<Way, "keys" | "ids">;
 
 /** What one rank does in one phase, while it is being collected: the items by peer, or by group and root. */
 interface PhaseDraft {
@@ -112,7 +109,7 @@ class ProgramBuilder {
       if (from !== rank && to !== rank) continue;
       const { sends, receives, steps } = this.#phase(hops[i]!);
       for (const step of way.stepsLike(hops[i + 3]!)) steps.add(step);
-      append(to === rank ? listOf(receives, from) : listOf(sends, to), way);
+      (to === rank ? listOf(receives, from) : listOf(sends, to)).push({ keys: way.keys, ids: way.ids });
       if (to === rank) this.#mark(this.#received, way);
     }
     for (const { phase, group, members, root, step } of casts) {
@@ -122,7 +119,7 @@ class ProgramBuilder {
       const name = `${group} ${root}`;
       let cast = casts.get(name);
       if (cast === undefined) casts.set(name, cast = { group, root, batches: [] });
-      append(cast.batches, way);
+      cast.batches.push({ keys: way.keys, ids: way.ids });
       // A root that is not the source of the items receives them in the same phase, by the message before.
       if (root !== rank) this.#mark(this.#received, way);
     }
@@ -186,10 +183,14 @@ class ProgramBuilder {
   /** The items, ascending. Those without bytes travel in no message. */
   #contents(batches: Batch[]): { items: Uint32Array; bytes: number } {
     // By key and first id they are in order as a rule: what of a step goes the same way are stretches of its ids.
-    batches.sort((a, b) => a.key - b.key || a.ids[0]! - b.ids[0]!);
-    const all = this.#scratch.uint32(batches.reduce((total, { ids }) => total + ids.length, 0));
+    batches.sort((a, b) => a.ids[0]! - b.ids[0]!);
+    const all = this.#scratch.uint32(batches.reduce((total, { keys, ids }) => total + keys.length * ids.length, 0));
     let count = 0;
-    for (const { key, ids } of batches) count = numberItems(this.#catalogue, key, ids, all, count);
+    for (const key of keysOf(batches)) {
+      for (const { keys, ids } of batches) {
+        if (keys.includes(key)) count = numberItems(this.#catalogue, key, ids, all, count);
+      }
+    }
     const items = all.subarray(0, count);
     if (!isAscending(items)) items.sort();
     return { items, bytes: this.#catalogue.totalBytes(items) };
@@ -203,14 +204,16 @@ class ProgramBuilder {
   }
 }
 
-function append(batches: Batch[], { keys, ids }: Way): void {
-  for (const key of keys) batches.push({ key, ids });
-}
-
 function listOf(byPeer: Map<number, Batch[]>, peer: number): Batch[] {
   let batches = byPeer.get(peer);
   if (batches === undefined) byPeer.set(peer, batches = []);
   return batches;
+}
+
+/** All keys of some batches, ascending. Many batches have the same list. */
+function keysOf(batches: readonly Batch[]): number[] {
+  const lists = new Set(batches.map(({ keys }) => keys));
+  return [...new Set([...lists].flat())].sort((a, b) => a - b);
 }
 
 function markAll(marks: Uint8Array, firstItem: number, ids: Int32Array): void {
