@@ -64,7 +64,8 @@ export class Spreader {
   readonly outOfNode: Float64Array;
   readonly #hops: Int32Array;
   readonly #pieces: readonly Piece[];
-  readonly #gpusPerNode: number;
+  /** By rank, its node. */
+  readonly #nodeOf: Int32Array;
   readonly #limits: HopLimits;
   readonly #relays: Uint8Array | undefined;
   /** Load per byte out of a rank, and out of a node. */
@@ -99,7 +100,7 @@ export class Spreader {
     this.#hops = new Int32Array(3 * hopCount);
     this.outOfRank = new Float64Array(cluster.worldSize);
     this.outOfNode = new Float64Array(Math.ceil(cluster.worldSize / cluster.gpusPerNode));
-    this.#gpusPerNode = cluster.gpusPerNode;
+    this.#nodeOf = new Int32Array(cluster.worldSize).map((_, rank) => Math.floor(rank / cluster.gpusPerNode));
     this.#limits = limits;
     this.#rankWeight = bounds.outOfRank > 0 ? 1 / bounds.outOfRank : 0;
     this.#nodeWeight = bounds.outOfNode > 0 ? 1 / bounds.outOfNode : 0;
@@ -142,17 +143,20 @@ export class Spreader {
     const hops = this.#hops;
     for (let i = 3 * firstHop; i < 3 * (firstHop + shape.lacking.length); i += 3) {
       const from = hops[i]!;
-      const node = this.#nodeOf(from);
+      const node = this.#nodeOf[from]!;
       outOfRank[from]! -= bytes;
-      if (node !== this.#nodeOf(hops[i + 1]!)) outOfNode[node]! -= bytes;
+      if (node !== this.#nodeOf[hops[i + 1]!]) outOfNode[node]! -= bytes;
     }
   }
 
   /** Counts the first copy of something against its holders; takes that back where `bytes` is negative. */
   #share({ holders, holderNodes, outerNodes }: Shape, bytes: number): void {
-    for (const rank of holders) this.outOfRank[rank]! += bytes / holders.length;
+    const { outOfRank, outOfNode } = this;
+    const ofRank = bytes / holders.length;
+    for (let i = 0; i < holders.length; i++) outOfRank[holders[i]!]! += ofRank;
     if (outerNodes.length === 0) return;
-    for (const node of holderNodes) this.outOfNode[node]! += bytes / holderNodes.length;
+    const ofNode = bytes / holderNodes.length;
+    for (let i = 0; i < holderNodes.length; i++) outOfNode[holderNodes[i]!]! += ofNode;
   }
 
   #begin(senders: readonly number[], round: number): void {
@@ -195,7 +199,7 @@ export class Spreader {
         const rank = this.#senders[s]!;
         const load = Math.max(
           outOfRank[rank]! * this.#rankWeight,
-          outOfNode[this.#nodeOf(rank)]! * this.#nodeWeight,
+          outOfNode[this.#nodeOf[rank]!]! * this.#nodeWeight,
         );
         if (load < bestLoad) {
           best = s;
@@ -206,12 +210,13 @@ export class Spreader {
       const round = this.#sendersFrom[best]!;
       this.#hop(from, gateway, round);
       outOfRank[from]! += bytes;
-      outOfNode[this.#nodeOf(from)]! += bytes;
+      outOfNode[this.#nodeOf[from]!]! += bytes;
       gateways[index] = gateway;
       arrivals[index] = round + 1;
       if (round + 1 < this.#limits.betweenNodes) this.#forward(gateway, round + 1, holders.length);
     }
-    for (const [i, { lacking }] of outerNodes.entries()) {
+    for (let i = 0; i < outerNodes.length; i++) {
+      const { lacking } = outerNodes[i]!;
       if (lacking.length === 1) continue;
       this.#begin([gateways[i]!], arrivals[i]!);
       this.#withinNode(lacking, gateways[i]!, bytes, arrivals[i]! + this.#limits.withinNode);
@@ -246,10 +251,11 @@ export class Spreader {
   }
 
   #leastLoaded({ lacking }: LackingNode): number {
+    if (lacking.length === 1) return lacking[0]!;
     const relays = this.#relays;
     let least = -1;
     for (const rank of lacking) {
-      if (lacking.length > 1 && relays?.[rank] === 0) continue;
+      if (relays?.[rank] === 0) continue;
       if (least < 0 || this.outOfRank[rank]! < this.outOfRank[least]!) least = rank;
     }
     return least;
@@ -259,9 +265,5 @@ export class Spreader {
     this.#hops[this.#at++] = from;
     this.#hops[this.#at++] = to;
     this.#hops[this.#at++] = round;
-  }
-
-  #nodeOf(rank: number): number {
-    return Math.floor(rank / this.#gpusPerNode);
   }
 }
