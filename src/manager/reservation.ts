@@ -99,47 +99,37 @@ export function prepare(
 }
 
 /** Finds the places of what the plan takes this rank to have. Returns what it has not, or not as the meta says. */
-function findRequired(
-  storage: Storage,
-  catalogue: Catalogue,
-  program: Program,
-  places: Places,
-): Reason[] {
+function findRequired(storage: Storage, catalogue: Catalogue, program: Program, places: Places): Reason[] {
   const refusals: Reason[] = [];
   for (const { keyIndices, rows } of rowsByKeys(catalogue, program.required)) {
-    /** The keys of the last sample, and where among them those are that are required. */
+    /** The keys of the last samples, and where among them those are that are required. */
     let fields: readonly CatalogueKey[] | undefined;
     let positions: number[] = [];
-    let sample: StoredSample | undefined;
-    for (const row of rows) {
-      sample = storage.peek(catalogue.ids[row]!, sample);
-      if (sample !== undefined && sample.fields !== fields) {
-        fields = sample.fields;
+    for (let begin = 0, end = 0; begin < rows.length; begin = end) {
+      const found = storage.peek(catalogue.ids, rows, begin);
+      end = found?.end ?? begin + 1;
+      if (found !== undefined && found.sample.fields !== fields) {
+        fields = found.sample.fields;
         positions = keyIndices.map((k) => fields!.findIndex((field) => sameKey(field, catalogue.keys[k]!)));
       }
-      for (let i = 0; i < keyIndices.length; i++) {
-        const item = catalogue.item(keyIndices[i]!, row);
-        const position = sample === undefined ? -1 : positions[i]!;
-        const lot = position < 0 ? null : sample!.lotAt(position);
-        if (lot !== null && hasLengths(sample!, position, catalogue, item)) {
-          places.put(item, lot, sample!.pieceAt(position));
-          continue;
+      for (const [i, keyIndex] of keyIndices.entries()) {
+        const column = found?.sample.table.columns[positions[i]!];
+        for (let at = begin; at < end; at++) {
+          if (column !== undefined && column.lot !== null) {
+            at = column.place(found!.sample.row + at - begin, catalogue, keyIndex, rows, at, end, places);
+          }
+          if (at === end) break;
+          if (refusals.length === MOST_REFUSALS) {
+            refusals.push({ reason: `there are more than ${MOST_REFUSALS} reasons; the others are left out` });
+            return refusals;
+          }
+          const sample = storage.peek(catalogue.ids, rows, at)?.sample;
+          refusals.push(refusalOf(sample, catalogue, catalogue.item(keyIndex, rows[at]!)));
         }
-        if (refusals.length === MOST_REFUSALS) {
-          refusals.push({ reason: `there are more than ${MOST_REFUSALS} reasons; the others are left out` });
-          return refusals;
-        }
-        refusals.push(refusalOf(sample, catalogue, item));
       }
     }
   }
   return refusals;
-}
-
-function hasLengths(sample: StoredSample, position: number, catalogue: Catalogue, item: number): boolean {
-  if (catalogue.isSingle[item] === 1) return sample.isOne(position, catalogue.lengths[item]!);
-  const lengths = sample.lengthsAt(position);
-  return typeof lengths !== "number" && same(lengths, catalogue.seqlensOf(item));
 }
 
 /** Why an item cannot be sent from here. */
@@ -266,31 +256,12 @@ function incomingSamples(
     const table = SampleTable.of(
       head,
       rows.map((row) => catalogue.ids[row]!),
-      own.map((k) => columnOf(catalogue, k, rows, places, lot)),
+      own.map((k) => KeyColumn.of(lot, catalogue, k, rows, places)),
       values,
     );
     samples.push(table.samples!);
   }
   return samples.length === 1 ? samples[0]! : samples.flat();
-}
-
-/** What is kept of one key of these ids. */
-function columnOf(
-  catalogue: Catalogue,
-  keyIndex: number,
-  rows: readonly number[],
-  places: Places,
-  lot: Lot,
-): KeyColumn {
-  const first = catalogue.item(keyIndex, 0);
-  const column = new KeyColumn(lot, rows.length);
-  for (let row = 0; row < rows.length; row++) {
-    const item = first + rows[row]!;
-    const piece = places.pieceOf(item);
-    if (catalogue.isSingle[item] === 1) column.pushOne(piece, catalogue.lengths[item]!);
-    else column.push(piece, catalogue.seqlensOf(item).slice());
-  }
-  return column;
 }
 
 /** Sets of keys, and the positions of the ids that receive just these. Mostly there is one. */

@@ -45,10 +45,27 @@ export class Storage {
     return this.#samples.has(id);
   }
 
-  /** What is stored under an id, to be looked at only. Found at once where it came right after `before`. */
-  peek(id: string, before?: StoredSample): StoredSample | undefined {
-    const next = before?.next;
-    return next?.id === id ? next : this.#samples.get(id);
+  /**
+   * What is stored under an id, to be looked at only, and how far the ids behind it in the list follow it in its table too; undefined where nothing is.
+   *
+   * @param ids The ids.
+   * @param rows Positions among them: the list.
+   * @param begin The place in the list to begin at.
+   */
+  peek(
+    ids: readonly string[],
+    rows: readonly number[],
+    begin: number,
+  ): { sample: StoredSample; end: number } | undefined {
+    const sample = this.#samples.get(ids[rows[begin]!]!);
+    if (sample === undefined) return undefined;
+    let end = begin + 1;
+    for (let last = sample; end < rows.length; end++) {
+      const { next } = last;
+      if (next === undefined || next.id !== ids[rows[end]!]) break;
+      last = next;
+    }
+    return { sample, end };
   }
 
   /** A sample of its own over the tensors that are stored. */

@@ -11,8 +11,9 @@ import { NumberColumn } from "../device/number_column.ts";
 import { type Lot, Region } from "../device/slab.ts";
 import { copyValues, OwnedFields } from "../sample/fields.ts";
 import { SequenceSample } from "../sample/sequence_sample.ts";
-import type { CatalogueKey } from "../transfer/catalogue.ts";
+import type { Catalogue, CatalogueKey } from "../transfer/catalogue.ts";
 import { DeviceTensor } from "../transfer/device_tensor.ts";
+import type { Places } from "../transfer/places.ts";
 
 /** The lengths of an id's sequences under one key; where there is just one, it alone. */
 export type Lengths = number | readonly number[];
@@ -34,28 +35,41 @@ export class KeyColumn {
   /** By row the number of the piece. */
   #pieces: NumberColumn | null = null;
   /** By row the length of the one sequence, or {@linkcode ELSEWHERE}. */
-  readonly #lengths: NumberColumn;
+  #lengths = new NumberColumn(new Uint32Array(0));
   /** By row, where it is not there. */
-  readonly #elsewhere = new Map<number, Lengths>();
+  #elsewhere: Map<number, Lengths> | undefined;
 
-  /** Without rows, with room for `capacity` of them before it has to grow. */
-  constructor(lot: Lot | null, capacity = 0) {
+  /** Without rows. */
+  constructor(lot: Lot | null) {
     this.lot = lot;
-    this.#lengths = new NumberColumn(new Uint32Array(capacity), 0);
+  }
+
+  /** With many rows at once: the items of a key, by their ids' positions in the catalogue, which have places in one lot. */
+  static of(lot: Lot, catalogue: Catalogue, keyIndex: number, ids: readonly number[], places: Places): KeyColumn {
+    const { lengths, isSingle } = catalogue;
+    const first = catalogue.item(keyIndex, 0);
+    const column = new KeyColumn(lot);
+    const pieces = new Uint32Array(ids.length);
+    const ownLengths = new Uint32Array(ids.length);
+    column.#lengths = new NumberColumn(ownLengths);
+    for (let row = 0; row < ids.length; row++) {
+      const item = first + ids[row]!;
+      pieces[row] = places.pieceOf(item);
+      ownLengths[row] = lengths[item]!;
+      if (isSingle[item] !== 1 || lengths[item]! >= ELSEWHERE) {
+        column.#setElsewhere(row, lengthsOf(catalogue.seqlensOf(item)));
+      }
+    }
+    column.#firstPiece = pieces.length > 0 ? pieces[0]! : 0;
+    if (!isConsecutive(pieces)) column.#pieces = new NumberColumn(pieces);
+    return column;
   }
 
   /** Adds a row. */
   push(piece: number, lengths: Lengths): void {
-    if (typeof lengths === "number") return this.pushOne(piece, lengths);
     this.#addPiece(piece);
-    this.#addElsewhere(lengths);
-  }
-
-  /** Adds a row with one sequence: a function of its own, so that in a long loop a length is a number and nothing else. */
-  pushOne(piece: number, length: number): void {
-    this.#addPiece(piece);
-    if (length < ELSEWHERE) this.#lengths.push(length);
-    else this.#addElsewhere(length);
+    if (typeof lengths === "number" && lengths < ELSEWHERE) this.#lengths.push(lengths);
+    else this.#setElsewhere(this.#lengths.push(0), lengths);
   }
 
   #addPiece(piece: number): void {
@@ -68,8 +82,9 @@ export class KeyColumn {
     this.#pieces?.push(piece);
   }
 
-  #addElsewhere(lengths: Lengths): void {
-    this.#elsewhere.set(this.#lengths.push(ELSEWHERE), lengths);
+  #setElsewhere(row: number, lengths: Lengths): void {
+    this.#lengths.set(row, ELSEWHERE);
+    (this.#elsewhere ??= new Map()).set(row, lengths);
   }
 
   /** The number of a row's piece. */
@@ -77,17 +92,51 @@ export class KeyColumn {
     return this.#pieces === null ? this.#firstPiece + row : this.#pieces.at(row);
   }
 
-  /** Whether a row has one sequence, of this length. */
-  isOne(row: number, length: number): boolean {
-    const own = this.#lengths.at(row);
-    return own === ELSEWHERE ? this.#elsewhere.get(row) === length : own === length;
-  }
-
   /** The lengths of a row's sequences. */
   lengthsAt(row: number): Lengths {
     const length = this.#lengths.at(row);
-    return length === ELSEWHERE ? this.#elsewhere.get(row)! : length;
+    return length === ELSEWHERE ? this.#elsewhere!.get(row)! : length;
   }
+
+  /**
+   * Gives the items of a key their places, those of rows that follow each other, up to the first whose lengths are not the catalogue's.
+   *
+   * @param row The row of the first.
+   * @param keyIndex The key, by its position in the catalogue.
+   * @param ids The ids, by their positions in the catalogue: a list, of which those from place `begin` to before `end` are meant.
+   * @returns The place of the first that has other lengths, or `end`.
+   */
+  place(
+    row: number,
+    catalogue: Catalogue,
+    keyIndex: number,
+    ids: readonly number[],
+    begin: number,
+    end: number,
+    places: Places,
+  ): number {
+    const { lengths, isSingle } = catalogue;
+    const lot = this.lot!;
+    const first = catalogue.item(keyIndex, 0);
+    for (let i = begin; i < end; i++, row++) {
+      const item = first + ids[i]!;
+      const isLike = isSingle[item] === 1 && this.#lengths.at(row) === lengths[item];
+      if (!isLike && !this.#hasLengths(row, catalogue.seqlensOf(item))) return i;
+      places.put(item, lot, this.pieceAt(row));
+    }
+    return end;
+  }
+
+  #hasLengths(row: number, expected: readonly number[]): boolean {
+    const lengths = this.lengthsAt(row);
+    if (typeof lengths === "number") return expected.length === 1 && expected[0] === lengths;
+    return lengths.length === expected.length && lengths.every((length, i) => length === expected[i]);
+  }
+}
+
+function isConsecutive(numbers: Uint32Array): boolean {
+  for (let i = 1; i < numbers.length; i++) if (numbers[i]! !== numbers[0]! + i) return false;
+  return true;
 }
 
 /** What the rows of a table have in common. */
@@ -225,6 +274,11 @@ export class StoredSample {
     return this.#table;
   }
 
+  /** The number of the row. */
+  get row(): number {
+    return this.#row;
+  }
+
   /** The one that came to its table after it, where that is still stored there. */
   get next(): StoredSample | undefined {
     const next = this.#table.samples?.[this.#row + 1];
@@ -259,11 +313,6 @@ export class StoredSample {
   /** The lengths of a key's sequences. */
   lengthsAt(position: number): Lengths {
     return this.#table.columns[position]!.lengthsAt(this.#row);
-  }
-
-  /** Whether a key has one sequence, of this length. */
-  isOne(position: number, length: number): boolean {
-    return this.#table.columns[position]!.isOne(this.#row, length);
   }
 
   /** A sample of its own over the stored tensors. */

@@ -7,14 +7,17 @@
 import { type Lot, Region, type Slab } from "../device/slab.ts";
 import { Scratch } from "../scratch.ts";
 
-/** By item a piece of a slab, for those that this rank sends or receives. */
+/** By item a piece of a slab, for those that this rank sends or receives. What is noted of them holds until a slab is compacted. */
 export class Places {
-  /** The lots that there are, from 1 on. */
+  /** The lots that there are, from 1 on; by lot the first that is in the same slab. */
   readonly #lots: (Lot | undefined)[] = [undefined];
+  readonly #slabNumbers: number[] = [0];
   readonly #numbers = new Map<Lot, number>();
   /** By item the number of its lot; 0 where it has no place. */
   readonly #lotNumbers: Uint32Array;
   readonly #pieces: Uint32Array;
+  /** By item where in its slab it begins, in bytes. */
+  readonly #offsets: Float64Array;
   #lastLot: Lot | undefined;
   #lastNumber = 0;
 
@@ -22,6 +25,7 @@ export class Places {
   constructor(items: number, memory: Scratch = new Scratch()) {
     this.#lotNumbers = memory.uint32(items);
     this.#pieces = memory.uint32(items);
+    this.#offsets = memory.float64(items);
   }
 
   /** Gives an item its place. */
@@ -32,6 +36,7 @@ export class Places {
     }
     this.#lotNumbers[item] = this.#lastNumber;
     this.#pieces[item] = piece;
+    this.#offsets[item] = lot.offsetOf(piece);
   }
 
   /** The lot that an item is a piece of. */
@@ -49,9 +54,14 @@ export class Places {
     return this.lotOf(item).slab;
   }
 
+  /** A number that tells slabs apart. */
+  slabNumberOf(item: number): number {
+    return this.#slabNumbers[this.#lotNumbers[item]!]!;
+  }
+
   /** Where in its slab an item begins, in bytes. */
   offsetOf(item: number): number {
-    return this.lotOf(item).offsetOf(this.#pieces[item]!);
+    return this.#offsets[item]!;
   }
 
   /** The device address of an item. */
@@ -67,7 +77,9 @@ export class Places {
   #numberOf(lot: Lot): number {
     let number = this.#numbers.get(lot);
     if (number === undefined) {
+      const first = this.#lots.findIndex((known) => known?.slab === lot.slab);
       number = this.#lots.push(lot) - 1;
+      this.#slabNumbers.push(first < 0 ? number : first);
       this.#numbers.set(lot, number);
     }
     return number;

@@ -77,18 +77,17 @@ export function forEachRun(
 ): void {
   let runStart = start;
   let runBytes = 0;
-  let slab: unknown;
+  let slab = -1;
   let expected = -1;
   for (let position = start; position < end; position++) {
     const item = items[position]!;
-    const lot = places.lotOf(item);
-    const offset = lot.offsetOf(places.pieceOf(item));
+    const offset = places.offsetOf(item);
     // Two slabs may lie side by side, but one operation cannot go across.
-    if (offset !== expected || lot.slab !== slab) {
+    if (offset !== expected || places.slabNumberOf(item) !== slab) {
       if (runBytes > 0) visit(runStart, position, runBytes);
       runStart = position;
       runBytes = 0;
-      slab = lot.slab;
+      slab = places.slabNumberOf(item);
     }
     const size = bytes[item]!;
     expected = offset + size;
