@@ -196,23 +196,34 @@ export class IdPositioner {
       found?.copyWithin(begin, this.#lastBegin, this.#lastBegin + ids.length);
       return;
     }
-    const list = ++this.#list;
+    this.#list++;
+    const stop = this.#lookUp(ids, found, begin);
+    if (stop < ids.length) {
+      if (!this.#positions.has(ids[stop] as string)) throw unknownId(ids[stop], `${place}[${stop}]`);
+      fail(`${place}[${stop}]`, `id ${show(ids[stop])} is named twice`);
+    }
+    this.#lastIds = ids;
+    this.#lastBegin = begin;
+  };
+
+  /** Up to the first that is not known, or named already. Returns the place of that, or how many there are. */
+  #lookUp(ids: readonly unknown[], found: Int32Array | null, begin: number): number {
+    const namedIn = this.#namedIn;
+    const list = this.#list;
     // Mostly ids come in the order of the known ones, with as many between each and the next: where two steps were alike, the third is tried without the map.
     let last = -1, stride = 0, next = -1;
     for (let i = 0; i < ids.length; i++) {
       const position = next >= 0 && this.#known[next] === ids[i] ? next : this.#positions.get(ids[i] as string);
-      if (position === undefined) throw unknownId(ids[i], `${place}[${i}]`);
-      if (this.#namedIn[position] === list) fail(`${place}[${i}]`, `id ${show(ids[i])} is named twice`);
-      this.#namedIn[position] = list;
+      if (position === undefined || namedIn[position] === list) return i;
+      namedIn[position] = list;
       if (found !== null) found[begin + i] = position;
       const onward = position + position - last;
       next = position - last === stride && onward < this.#known.length ? onward : -1;
       stride = position - last;
       last = position;
     }
-    this.#lastIds = ids;
-    this.#lastBegin = begin;
-  };
+    return ids.length;
+  }
 
   #roomFor(count: number): Int32Array {
     const before = this.#found!;

@@ -7,7 +7,7 @@
 import { aligned } from "../device/slab.ts";
 import type { Catalogue } from "./catalogue.ts";
 import type { Places } from "./places.ts";
-import type { Program } from "./program.ts";
+import type { GroupBroadcast, Message, Program } from "./program.ts";
 import { type Segment, segmentsOf } from "./segments.ts";
 
 /** What leaves a rank in one phase. */
@@ -23,10 +23,10 @@ export type Cut = readonly [phase: number, group: number, peer: number, ...posit
 
 /** Cuts everything that a program sends. */
 export function outgoingOf(program: Program, catalogue: Catalogue, places: Places, worldSize: number): OutgoingPhase[] {
-  const cut = (items: Uint32Array) => segmentsOf(items, catalogue.bytes, places, worldSize);
+  const cut = (message: Message | GroupBroadcast) => segmentsOf(message, catalogue.bytes, places, worldSize);
   return program.phases.map(({ sends, broadcasts }) => ({
-    sends: sends.map(({ items }) => cut(items)),
-    broadcasts: broadcasts.map(({ root, items }) => root === program.rank ? cut(items) : []),
+    sends: sends.map(cut),
+    broadcasts: broadcasts.map((cast) => cast.root === program.rank ? cut(cast) : []),
   }));
 }
 

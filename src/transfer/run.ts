@@ -13,7 +13,7 @@ import type { Catalogue } from "./catalogue.ts";
 import type { Cut, OutgoingPhase } from "./outgoing.ts";
 import type { Places } from "./places.ts";
 import type { Message, Phase, Program } from "./program.ts";
-import { forEachRun, type Segment, segmentsAt } from "./segments.ts";
+import { runBytes, runEnd, type Segment, segmentsAt } from "./segments.ts";
 
 /** A replica group's communicator, as this rank has it. */
 export interface ReplicaGroup {
@@ -180,11 +180,13 @@ class Packer {
     const batch = new CopyBatch(packed.reduce((count, { segment }) => count + segment.runs, 0));
     for (const { items, segment: { start, end }, offset } of packed) {
       let to = offset;
-      forEachRun(items, start, end, catalogue.bytes, places, (first, _, bytes) => {
+      for (let first = start, next = 0; first < end; first = next) {
+        next = runEnd(items, first, end, catalogue.bytes, places);
+        const bytes = runBytes(items, first, next, catalogue.bytes, places);
         const item = items[first]!;
         batch.add(staging!.addressWords, to, places.slabOf(item).addressWords, places.offsetOf(item), bytes);
         to += bytes;
-      });
+      }
     }
     communicator.stream.copyBatch(batch);
   }

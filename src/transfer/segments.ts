@@ -9,6 +9,7 @@
  */
 
 import type { Places } from "./places.ts";
+import type { Message } from "./program.ts";
 
 /** Items that travel as one operation. */
 export interface Segment {
@@ -30,28 +31,33 @@ const OPERATIONS = 256;
 /**
  * Cuts a message that this rank sends.
  *
- * @param items The message's items, ascending.
+ * @param message Its items, ascending, and the sum of their sizes.
  * @param bytes Sizes by item.
  * @param places Where they lie.
  * @param worldSize How many ranks there are.
  */
-export function segmentsOf(items: Uint32Array, bytes: Float64Array, places: Places, worldSize: number): Segment[] {
-  let total = 0;
-  for (const item of items) total += bytes[item]!;
+export function segmentsOf(
+  { items, bytes: total }: Pick<Message, "items" | "bytes">,
+  bytes: Float64Array,
+  places: Places,
+  worldSize: number,
+): Segment[] {
   const large = Math.max(LARGE_BYTES, 2 * total * worldSize / OPERATIONS);
   const segments: Segment[] = [];
   /** Small runs in a row. */
   let small = { start: 0, bytes: 0, runs: 0 };
-  forEachRun(items, 0, items.length, bytes, places, (start, end, runBytes) => {
-    if (runBytes < large) {
-      small.bytes += runBytes;
+  for (let start = 0, end = 0; start < items.length; start = end) {
+    end = runEnd(items, start, items.length, bytes, places);
+    const inRun = runBytes(items, start, end, bytes, places);
+    if (inRun < large) {
+      small.bytes += inRun;
       small.runs++;
-      return;
+      continue;
     }
     if (small.runs > 0) segments.push({ ...small, end: start });
-    segments.push({ start, end, bytes: runBytes, runs: 1 });
+    segments.push({ start, end, bytes: inRun, runs: 1 });
     small = { start: end, bytes: 0, runs: 0 };
-  });
+  }
   if (small.runs > 0) segments.push({ ...small, end: items.length });
   return segments;
 }
@@ -66,32 +72,23 @@ export function segmentsAt(items: Uint32Array, bytes: Float64Array, cuts: readon
   });
 }
 
-/** Calls `visit` with each stretch of the items from `start` to `end` that lies in one piece, by positions. */
-export function forEachRun(
-  items: Uint32Array,
-  start: number,
-  end: number,
-  bytes: Float64Array,
-  places: Places,
-  visit: (start: number, end: number, bytes: number) => void,
-): void {
-  let runStart = start;
-  let runBytes = 0;
-  let slab = -1;
-  let expected = -1;
-  for (let position = start; position < end; position++) {
+/** The position behind the stretch of items from `start` on, and before `end`, that lies in one piece. */
+export function runEnd(items: Uint32Array, start: number, end: number, bytes: Float64Array, places: Places): number {
+  const first = items[start]!;
+  const slab = places.slabNumberOf(first);
+  let expected = places.offsetOf(first) + bytes[first]!;
+  let position = start + 1;
+  for (; position < end; position++) {
     const item = items[position]!;
-    const offset = places.offsetOf(item);
     // Two slabs may lie side by side, but one operation cannot go across.
-    if (offset !== expected || places.slabNumberOf(item) !== slab) {
-      if (runBytes > 0) visit(runStart, position, runBytes);
-      runStart = position;
-      runBytes = 0;
-      slab = places.slabNumberOf(item);
-    }
-    const size = bytes[item]!;
-    expected = offset + size;
-    runBytes += size;
+    if (places.offsetOf(item) !== expected || places.slabNumberOf(item) !== slab) break;
+    expected += bytes[item]!;
   }
-  if (runBytes > 0) visit(runStart, end, runBytes);
+  return position;
+}
+
+/** The size of a stretch of items that lies in one piece. */
+export function runBytes(items: Uint32Array, start: number, end: number, bytes: Float64Array, places: Places): number {
+  const last = items[end - 1]!;
+  return places.offsetOf(last) + bytes[last]! - places.offsetOf(items[start]!);
 }
