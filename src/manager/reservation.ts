@@ -80,11 +80,11 @@ export function prepare(
   try {
     if (!(meta instanceof SequenceSample)) throw new SeqferryError("meta is not a SequenceSample");
     const catalogue = catalogueOf(meta);
-    const positions = resolvePlan(plan, { worldSize, meta, positions: catalogue.idIndices });
+    const positions = resolvePlan(plan, { worldSize, meta, positions: catalogue.idIndices }, scratch);
     digest = termsDigest({ meta, catalogue, plan, positions, replicaGroups, verify });
     const program = lowerResolved(plan, positions, catalogue, rank, { worldSize, replicaGroups }, scratch);
     const places = new Places(catalogue.size, scratch);
-    const refusals = findRequired(holdings.storage, catalogue, program, places);
+    const refusals = findRequired(holdings.storage, catalogue, program, places, scratch);
     if (refusals.length > 0) return { digest, reserved: null, refusals };
     if (verify) holdings.device.copier.reserve();
     return { digest, reserved: { positions, ...reserve(holdings, meta, catalogue, program, places) }, refusals: [] };
@@ -99,9 +99,15 @@ export function prepare(
 }
 
 /** Finds the places of what the plan takes this rank to have. Returns what it has not, or not as the meta says. */
-function findRequired(storage: Storage, catalogue: Catalogue, program: Program, places: Places): Reason[] {
+function findRequired(
+  storage: Storage,
+  catalogue: Catalogue,
+  program: Program,
+  places: Places,
+  scratch: Scratch,
+): Reason[] {
   const refusals: Reason[] = [];
-  for (const { keyIndices, rows } of rowsByKeys(catalogue, program.required)) {
+  for (const { keyIndices, rows } of rowsByKeys(catalogue, program.required, scratch)) {
     /** The keys of the last samples, and where among them those are that are required. */
     let fields: readonly CatalogueKey[] | undefined;
     let positions: number[] = [];
@@ -185,7 +191,7 @@ function reserve(
     const outgoing = outgoingOf(program, catalogue, places, worldSize);
     const bytes = packingBytes(outgoing);
     if (bytes > 0) staging = pool.allocate(bytes);
-    const incoming = incomingSamples(meta, catalogue, program, places);
+    const incoming = incomingSamples(meta, catalogue, program, places, scratch);
     return { catalogue, program, places, outgoing, staging, incoming };
   } catch (error) {
     staging?.seal();
@@ -242,12 +248,13 @@ function incomingSamples(
   catalogue: Catalogue,
   program: Program,
   places: Places,
+  scratch: Scratch,
 ): readonly StoredSample[] {
   const { received } = program;
   if (received.length === 0) return [];
   const lot = places.lotOf(received[0]!);
   const samples: (readonly StoredSample[])[] = [];
-  for (const { keyIndices, rows } of rowsByKeys(catalogue, received)) {
+  for (const { keyIndices, rows } of rowsByKeys(catalogue, received, scratch)) {
     const own = meta.keys.map((key) => catalogue.keyIndex(key)!).filter((k) => keyIndices.includes(k));
     const values = copyMetadata(meta.metadata);
     const names = Object.keys(values);
@@ -264,22 +271,23 @@ function incomingSamples(
   return samples.length === 1 ? samples[0]! : samples.flat();
 }
 
-/** Sets of keys, and the positions of the ids that receive just these. Mostly there is one. */
+/** Sets of keys, and the positions of the ids of which the items have just these. Mostly there is one. */
 function rowsByKeys(
   catalogue: Catalogue,
-  received: Uint32Array,
+  items: Uint32Array,
+  scratch: Scratch,
 ): { keyIndices: readonly number[]; rows: number[] }[] {
   const count = catalogue.ids.length;
   /** By id the number of its set: 0 is the empty one. */
-  const setOf = new Uint32Array(count);
+  const setOf = scratch.uint32(count);
   const sets: { keyIndices: readonly number[]; rows: number[]; with: Map<number, number> }[] = [
     { keyIndices: [], rows: [], with: new Map() },
   ];
   /** Ids come in stretches that go from one set to the same other. */
   let before = 0, after = 0, lastKey = -1;
-  for (const item of received) {
-    const row = item % count;
-    const keyIndex = (item - row) / count;
+  for (let i = 0; i < items.length; i++) {
+    const row = items[i]! % count;
+    const keyIndex = (items[i]! - row) / count;
     if (setOf[row] !== before || keyIndex !== lastKey || after === 0) {
       before = setOf[row]!;
       lastKey = keyIndex;

@@ -155,9 +155,6 @@ function requireOnce(list: readonly unknown[], place: string, what: string): voi
   fail(`${place}[${again}]`, `${what} ${show(list[again])} is named twice`);
 }
 
-/** How many positions there is room for at first. */
-const FIRST_ROOM = 256;
-
 /** Checks lists of ids and looks up their positions, without a set for each list. */
 export class IdPositioner {
   readonly #known: readonly string[];
@@ -177,13 +174,13 @@ export class IdPositioner {
    *
    * @param known The known ids.
    * @param positions Their positions.
-   * @param keep Whether {@linkcode IdPositioner.found} will be asked for.
+   * @param room Where {@linkcode IdPositioner.found} is put, as long as it fits; null where nobody asks for that.
    */
-  constructor(known: readonly string[], positions: ReadonlyMap<string, number>, keep: boolean) {
+  constructor(known: readonly string[], positions: ReadonlyMap<string, number>, room: Int32Array<ArrayBuffer> | null) {
     this.#known = known;
     this.#positions = positions;
     this.#namedIn = new Int32Array(known.length);
-    this.#found = keep ? new Int32Array(FIRST_ROOM) : null;
+    this.#found = room;
   }
 
   /** Takes one list. */
@@ -236,7 +233,7 @@ export class IdPositioner {
 
   /** The positions of all ids of the lists, one after another. */
   get found(): Int32Array {
-    return new Int32Array(this.#found!.buffer, 0, this.#used);
+    return this.#found!.subarray(0, this.#used);
   }
 }
 

@@ -5,6 +5,7 @@
  */
 
 import { PlanError } from "../errors.ts";
+import { Scratch } from "../scratch.ts";
 import { show } from "../show.ts";
 import { checkStep, IdPositioner, type IdsCheck } from "./check_step.ts";
 import { rawStep } from "./plan_json.ts";
@@ -44,7 +45,7 @@ export function validatePlan(plan: readonly RedistribStep[], options: ValidatePl
     requireSteps(plan).forEach((step, i) => checkOne(step, `plan[${i}]`, worldSize));
     return;
   }
-  const positioner = new IdPositioner(meta.ids, new Map(meta.ids.map((id, i) => [id, i])), false);
+  const positioner = new IdPositioner(meta.ids, new Map(meta.ids.map((id, i) => [id, i])), null);
   requireSteps(plan).forEach((step, i) => checkOneAgainst(meta, step, `plan[${i}]`, worldSize, positioner));
 }
 
@@ -53,17 +54,31 @@ export function validatePlan(plan: readonly RedistribStep[], options: ValidatePl
  *
  * @param plan The steps.
  * @param options As {@linkcode validatePlan} takes them; `positions` has those of the ids of the metadata.
- * @returns The positions of all its ids, one after another as its steps have them.
+ * @param scratch What to work in.
+ * @returns The positions of all its ids, one after another as its steps have them. Good until `scratch` is reset.
  * @throws {PlanError} as {@linkcode validatePlan} does.
  */
 export function resolvePlan(
   plan: readonly RedistribStep[],
   options: Required<ValidatePlanOptions> & { positions: ReadonlyMap<string, number> },
+  scratch: Scratch = new Scratch(),
 ): Int32Array {
   const { worldSize, meta, positions } = options;
-  const positioner = new IdPositioner(meta.ids, positions, true);
+  const positioner = new IdPositioner(meta.ids, positions, scratch.int32(countIds(requireSteps(plan))));
   requireSteps(plan).forEach((step, i) => checkOneAgainst(meta, step, `plan[${i}]`, worldSize, positioner));
   return positioner.found;
+}
+
+/** How many ids the steps name, of steps that need not be valid. */
+function countIds(plan: readonly unknown[]): number {
+  let count = 0;
+  for (const step of plan) {
+    const ids = (step as Partial<RedistribStep> | null)?.ids;
+    if (!Array.isArray(ids)) continue;
+    if (typeof ids[0] === "string") count += ids.length;
+    else for (const list of ids) if (Array.isArray(list)) count += list.length;
+  }
+  return count;
 }
 
 function checkOneAgainst(

@@ -10,7 +10,7 @@
 import { findMinimalSuperset } from "../layout/find_minimal_superset.ts";
 import { idListsOf } from "../plan/movements.ts";
 import type { RedistribStep } from "../plan/step.ts";
-import type { Catalogue, CatalogueKey } from "./catalogue.ts";
+import type { Catalogue } from "./catalogue.ts";
 
 /** Bytes of one float32. */
 const FLOAT32_BYTES = 4;
@@ -43,16 +43,12 @@ export function referenceBytes(
     if (rank === root) total[towardsRoot ? "received" : "sent"] += others.length === 0 ? 0 : bytes() * others.length;
     else if (others.includes(rank)) total[towardsRoot ? "sent" : "received"] += bytes();
   };
-  const sizes = new Sizes(catalogue);
   let at = 0;
   for (const step of plan) {
     const { keys } = step;
     const lists = idListsOf(step).map(({ length }) => positions.subarray(at, at += length));
-    const padded = () => {
-      const elements = sizes.elements(keys);
-      return Math.max(0, ...lists.map((ids) => sumAt(elements, ids))) * FLOAT32_BYTES;
-    };
-    const exact = (ids: Int32Array) => () => sumAt(sizes.bytes(keys), ids);
+    const padded = () => Math.max(0, ...lists.map((ids) => elementsOf(catalogue, keys, ids))) * FLOAT32_BYTES;
+    const exact = (ids: Int32Array) => () => bytesOf(catalogue, keys, ids);
     if (step.commType === "gather") {
       const members = findMinimalSuperset(gatherGroups, step.srcs) ?? [...new Set([...step.srcs, step.root])];
       add(step.root, members, padded, true);
@@ -68,57 +64,27 @@ export function referenceBytes(
   return total;
 }
 
-/** What each id has under some keys together. */
-class Sizes {
-  readonly #catalogue: Catalogue;
-  readonly #known = new Map<string, Float64Array>();
-
-  constructor(catalogue: Catalogue) {
-    this.#catalogue = catalogue;
+/** What some ids have under some keys together: elements, trailing shapes included. */
+function elementsOf(catalogue: Catalogue, keys: readonly string[], ids: Int32Array): number {
+  let total = 0;
+  for (const key of keys) {
+    const keyIndex = catalogue.keyIndex(key)!;
+    const { trailingShape } = catalogue.keys[keyIndex]!;
+    const elements = (trailingShape ?? []).reduce((product, dim) => product * dim, 1);
+    total += elements * sumAt(catalogue.lengths, catalogue.item(keyIndex, 0), ids);
   }
-
-  /** By id its elements, trailing shapes included. */
-  elements(keys: readonly string[]): Float64Array {
-    const { lengths } = this.#catalogue;
-    return this.#sums(
-      "elements",
-      keys,
-      lengths,
-      ({ trailingShape }) => (trailingShape ?? []).reduce((product, dim) => product * dim, 1),
-    );
-  }
-
-  /** By id its bytes. */
-  bytes(keys: readonly string[]): Float64Array {
-    return this.#sums("bytes", keys, this.#catalogue.bytes, () => 1);
-  }
-
-  #sums(
-    what: string,
-    keys: readonly string[],
-    byItem: Float64Array,
-    factorOf: (key: CatalogueKey) => number,
-  ): Float64Array {
-    const name = JSON.stringify([what, keys]);
-    const known = this.#known.get(name);
-    if (known !== undefined) return known;
-    const catalogue = this.#catalogue;
-    const sums = new Float64Array(catalogue.ids.length);
-    for (const key of keys) {
-      const keyIndex = catalogue.keyIndex(key)!;
-      addTo(sums, byItem, catalogue.item(keyIndex, 0), factorOf(catalogue.keys[keyIndex]!));
-    }
-    this.#known.set(name, sums);
-    return sums;
-  }
+  return total;
 }
 
-function addTo(sums: Float64Array, byItem: Float64Array, firstItem: number, factor: number): void {
-  for (let id = 0; id < sums.length; id++) sums[id]! += byItem[firstItem + id]! * factor;
+/** The same in bytes. */
+function bytesOf(catalogue: Catalogue, keys: readonly string[], ids: Int32Array): number {
+  let total = 0;
+  for (const key of keys) total += sumAt(catalogue.bytes, catalogue.item(catalogue.keyIndex(key)!, 0), ids);
+  return total;
 }
 
-function sumAt(values: Float64Array, positions: Int32Array): number {
+function sumAt(byItem: Float64Array, firstItem: number, ids: Int32Array): number {
   let sum = 0;
-  for (let i = 0; i < positions.length; i++) sum += values[positions[i]!]!;
+  for (let i = 0; i < ids.length; i++) sum += byItem[firstItem + ids[i]!]!;
   return sum;
 }
