@@ -22,11 +22,18 @@ const HEADER_BYTES = 8;
 /** What one rank can say in a slot, in bytes. */
 const SLOT_ROOM = SLOT_BYTES - HEADER_BYTES;
 
+/** Slots on the device and, pinned, on the host: the first is what this rank brings, and behind it lie what all brought. */
 interface Slots {
   readonly slotBytes: number;
   readonly memory: Slab;
   readonly pinned: PinnedBuffer;
+  /** The pinned memory: its two parts, and the headers in it. */
+  readonly out: Uint8Array;
+  readonly back: Uint8Array<ArrayBuffer>;
+  readonly headers: DataView;
 }
+
+const NOTHING = new Uint8Array(0);
 
 /** What one rank brought: how many bytes it has to say, and those of them that fit. */
 interface Word {
@@ -119,14 +126,13 @@ export class Exchange implements Disposable {
     deadline: Deadline,
     enqueued: () => void = () => {},
   ): Promise<Word[]> {
-    const { slotBytes, memory, pinned } = slots;
+    const { slotBytes, memory, out, back, headers } = slots;
     const { stream, worldSize } = this.#communicator;
+    const room = slotBytes - HEADER_BYTES;
     this.#round++;
-    const out = pinned.bytes.subarray(0, slotBytes);
-    const header = new DataView(out.buffer, out.byteOffset, HEADER_BYTES);
-    header.setUint32(0, this.#round, true);
-    header.setUint32(4, payload.byteLength, true);
-    out.set(payload.subarray(0, slotBytes - HEADER_BYTES), HEADER_BYTES);
+    headers.setUint32(0, this.#round, true);
+    headers.setUint32(4, payload.byteLength, true);
+    out.set(payload.byteLength <= room ? payload : payload.subarray(0, room), HEADER_BYTES);
     stream.copyFromHost(memory.address, out);
     const received = memory.address + BigInt(slotBytes);
     const issuing = this.#communicator.group(
@@ -136,20 +142,15 @@ export class Exchange implements Disposable {
     );
     enqueued();
     const group = await issuing;
-    const back = pinned.bytes.subarray(slotBytes, slotBytes + worldSize * slotBytes);
     stream.copyToHost(back, received);
-    await pollUntil(what, () => group.isDone(), deadline);
-    await pollUntil(what, () => stream.isIdle(), deadline);
-    const bytes = back.slice();
-    const view = new DataView(bytes.buffer);
-    return Array.from({ length: worldSize }, (_, rank) => {
-      const start = rank * slotBytes;
-      const length = view.getUint32(start + 4, true);
-      return {
-        length,
-        inline: bytes.subarray(start + HEADER_BYTES, start + Math.min(slotBytes, HEADER_BYTES + length)),
-      };
-    });
+    await pollUntil(what, () => group.isDone() && stream.isIdle(), deadline);
+    const words: Word[] = [];
+    for (let rank = 0; rank < worldSize; rank++) {
+      const length = headers.getUint32((rank + 1) * slotBytes + 4, true);
+      const start = rank * slotBytes + HEADER_BYTES;
+      words.push({ length, inline: length === 0 ? NOTHING : back.slice(start, start + Math.min(room, length)) });
+    }
+    return words;
   }
 
   #reserve(slotBytes: number): Slots {
@@ -157,7 +158,8 @@ export class Exchange implements Disposable {
     const memory = new Slab(this.#device, byteLength);
     try {
       const pinned = new PinnedBuffer(this.#device, byteLength);
-      return { slotBytes, memory, pinned };
+      const [out, back] = [pinned.bytes.subarray(0, slotBytes), pinned.bytes.subarray(slotBytes)];
+      return { slotBytes, memory, pinned, out, back, headers: new DataView(pinned.bytes.buffer) };
     } catch (error) {
       memory.seal();
       throw error;

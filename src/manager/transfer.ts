@@ -255,9 +255,11 @@ async function move(
   const { communicator, replicaGroups, device } = context;
   const { program, catalogue, places, outgoing, staging } = reserved;
   // Uploads and compaction run on another stream; what they wrote is there before the first byte leaves.
-  using written = new Event(device);
-  written.record(device.copier.stream);
-  communicator.stream.waitFor(written);
+  if (!device.copier.stream.isIdle()) {
+    using written = new Event(device);
+    written.record(device.copier.stream);
+    communicator.stream.waitFor(written);
+  }
   const totalBytes = program.bytesSent + program.bytesReceived;
   let bytes = 0;
   await runProgram(program, {
