@@ -63,7 +63,8 @@ export function decodeVerdict(bytes: Uint8Array): Verdict {
     // Signed, for a message that belongs to no group.
     return Array.from(words.subarray(at - length, at)) as unknown as Cut;
   });
-  return { digest, sequence, cuts, refusals: decodeReasons(bytes.subarray(Uint32Array.BYTES_PER_ELEMENT * at)) };
+  const end = Uint32Array.BYTES_PER_ELEMENT * at;
+  return { digest, sequence, cuts, refusals: end === bytes.length ? [] : decodeReasons(bytes.subarray(end)) };
 }
 
 /** Reasons as JSON; none as nothing at all. */
