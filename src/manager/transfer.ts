@@ -244,6 +244,13 @@ function hasBetween(items: Uint32Array, start: number, end: number): boolean {
   return low < items.length && items[low]! < end;
 }
 
+/** Uploads and compaction run on another stream: what they write is there before the first byte leaves. */
+function startBehindUploads({ communicator, device }: TransferContext): void {
+  using written = new Event(device);
+  written.record(device.copier.stream);
+  communicator.stream.waitFor(written);
+}
+
 async function move(
   context: TransferContext,
   reserved: Reserved,
@@ -254,12 +261,7 @@ async function move(
 ): Promise<void> {
   const { communicator, replicaGroups, device } = context;
   const { program, catalogue, places, outgoing, staging } = reserved;
-  // Uploads and compaction run on another stream; what they wrote is there before the first byte leaves.
-  if (!device.copier.stream.isIdle()) {
-    using written = new Event(device);
-    written.record(device.copier.stream);
-    communicator.stream.waitFor(written);
-  }
+  if (!device.copier.stream.isIdle()) startBehindUploads(context);
   const totalBytes = program.bytesSent + program.bytesReceived;
   let bytes = 0;
   await runProgram(program, {
