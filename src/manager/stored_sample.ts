@@ -120,7 +120,8 @@ export class KeyColumn {
     const first = catalogue.item(keyIndex, 0);
     for (let i = begin; i < end; i++, row++) {
       const item = first + ids[i]!;
-      const isLike = isSingle[item] === 1 && this.#lengths.at(row) === lengths[item];
+      const own = this.#lengths.at(row);
+      const isLike = own === lengths[item] && own !== ELSEWHERE && isSingle[item] === 1;
       if (!isLike && !this.#hasLengths(row, catalogue.seqlensOf(item))) return i;
       places.put(item, lot, this.pieceAt(row));
     }

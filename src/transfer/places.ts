@@ -9,10 +9,11 @@ import { Scratch } from "../scratch.ts";
 
 /** By item a piece of a slab, for those that this rank sends or receives. What is noted of them holds until a slab is compacted. */
 export class Places {
-  /** The lots that there are, from 1 on; by lot the first that is in the same slab. */
+  /** The lots that there are, from 1 on, and the numbers of their slabs. */
   readonly #lots: (Lot | undefined)[] = [undefined];
-  readonly #slabNumbers: number[] = [0];
+  readonly #slabNumbers: number[] = [-1];
   readonly #numbers = new Map<Lot, number>();
+  readonly #slabs = new Map<Slab, number>();
   /** By item the number of its lot; 0 where it has no place. */
   readonly #lotNumbers: Uint32Array;
   readonly #pieces: Uint32Array;
@@ -77,10 +78,10 @@ export class Places {
   #numberOf(lot: Lot): number {
     let number = this.#numbers.get(lot);
     if (number === undefined) {
-      const first = this.#lots.findIndex((known) => known?.slab === lot.slab);
       number = this.#lots.push(lot) - 1;
-      this.#slabNumbers.push(first < 0 ? number : first);
       this.#numbers.set(lot, number);
+      if (!this.#slabs.has(lot.slab)) this.#slabs.set(lot.slab, this.#slabs.size);
+      this.#slabNumbers.push(this.#slabs.get(lot.slab)!);
     }
     return number;
   }
