@@ -16,8 +16,12 @@ import { allCallCells } from "../tests/faults/call_cells.ts";
 import { allCells, type Cell, runCells } from "../tests/faults/cells.ts";
 import { drawn } from "../tests/faults/draw.ts";
 import { allProcessCells, type ProcessCell, runProcessCells } from "../tests/faults/process_cells.ts";
+import { refuseFlag } from "./refuse_flag.ts";
 
-const flags = parseArgs(Deno.args, { string: ["only", "sample", "seed", "from", "count", "at-once"] });
+const flags = parseArgs(Deno.args, {
+  string: ["only", "sample", "seed", "from", "count", "at-once"],
+  unknown: refuseFlag,
+});
 const seed = Number(flags.seed ?? 1);
 const only = flags.only as string | undefined;
 const all = [...await allCells(), ...await allCallCells(), ...await allProcessCells()].filter(({ name }) =>

@@ -13,11 +13,15 @@
 import { parseArgs } from "@std/cli";
 import { random } from "../tests/faults/draw.ts";
 import { feed, PARSERS } from "../tests/properties/parsers.ts";
+import { refuseFlag } from "./refuse_flag.ts";
 
 /** How much the memory of a process may grow while it reads: the collector's own ups and downs. */
 const MOST_GROWTH = 256 * 2 ** 20;
 
-const flags = parseArgs(Deno.args, { string: ["count", "seed", "parser"] }) as Record<string, string | undefined>;
+const flags = parseArgs(Deno.args, { string: ["count", "seed", "parser"], unknown: refuseFlag }) as Record<
+  string,
+  string | undefined
+>;
 const count = Number(flags.count ?? 10_000);
 const seed = Number(flags.seed ?? 1);
 const parsers = PARSERS.filter(({ name }) => flags.parser === undefined || name === flags.parser);

@@ -15,8 +15,12 @@
 import { parseArgs } from "@std/cli";
 import type { FigureName } from "../tests/soak/figures.ts";
 import { soak } from "../tests/soak/soak.ts";
+import { refuseFlag } from "./refuse_flag.ts";
 
-const flags = parseArgs(Deno.args, { string: ["rounds", "seed", "from-lap"] }) as Record<string, string | undefined>;
+const flags = parseArgs(Deno.args, { string: ["rounds", "seed", "from-lap"], unknown: refuseFlag }) as Record<
+  string,
+  string | undefined
+>;
 const rounds = whole("rounds", 1000);
 const seed = whole("seed", 1);
 const started = performance.now();
