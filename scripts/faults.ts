@@ -16,7 +16,7 @@ import { allCallCells } from "../tests/faults/call_cells.ts";
 import { allCells, type Cell, runCells } from "../tests/faults/cells.ts";
 import { drawn } from "../tests/faults/draw.ts";
 import { allProcessCells, type ProcessCell, runProcessCells } from "../tests/faults/process_cells.ts";
-import { refuseFlag } from "./refuse_flag.ts";
+import { refuseFlag } from "./refuse.ts";
 
 const flags = parseArgs(Deno.args, {
   string: ["only", "sample", "seed", "from", "count", "at-once"],

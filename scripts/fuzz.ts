@@ -13,7 +13,7 @@
 import { parseArgs } from "@std/cli";
 import { random } from "../tests/faults/draw.ts";
 import { feed, PARSERS } from "../tests/properties/parsers.ts";
-import { refuseFlag } from "./refuse_flag.ts";
+import { refuseFlag } from "./refuse.ts";
 
 /** How much the memory of a process may grow while it reads: the collector's own ups and downs. */
 const MOST_GROWTH = 256 * 2 ** 20;

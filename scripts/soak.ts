@@ -15,7 +15,7 @@
 import { parseArgs } from "@std/cli";
 import type { FigureName } from "../tests/soak/figures.ts";
 import { soak } from "../tests/soak/soak.ts";
-import { refuseFlag } from "./refuse_flag.ts";
+import { refuseFlag } from "./refuse.ts";
 
 const flags = parseArgs(Deno.args, { string: ["rounds", "seed", "from-lap"], unknown: refuseFlag }) as Record<
   string,

@@ -21,6 +21,7 @@ import { median, memcpyBytesPerSecond } from "./floor.ts";
 import { measureGloo } from "./gloo.ts";
 import { measureHostCost } from "./host_cost.ts";
 import { measurePlanning } from "./planning.ts";
+import { refuse } from "../refuse.ts";
 import type { Measured } from "./rank.ts";
 import { RankProcess } from "./rank_process.ts";
 
@@ -142,11 +143,6 @@ function list<T extends string>(
   const wrong = values.find((value) => !allowed.includes(value));
   if (wrong !== undefined) refuse(`--${flag} takes some of ${allowed.join(", ")}, not ${JSON.stringify(wrong)}`);
   return values;
-}
-
-function refuse(why: string): never {
-  Deno.stderr.writeSync(new TextEncoder().encode(`${why}\n`));
-  Deno.exit(2);
 }
 
 /** The processor's name, where the system tells it. */

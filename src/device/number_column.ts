@@ -21,10 +21,10 @@ export class NumberColumn {
   #values: Numbers;
   #length: number;
 
-  /** Keeps `values`, of which the first `length` are there already; the rest is room. */
-  constructor(values: Numbers, length: number = values.length) {
+  /** Begins with these, which it keeps. */
+  constructor(values: Numbers) {
     this.#values = values;
-    this.#length = length;
+    this.#length = values.length;
   }
 
   /** How many there are. */

@@ -129,7 +129,7 @@ function findRequired(
             refusals.push({ reason: `there are more than ${MOST_REFUSALS} reasons; the others are left out` });
             return refusals;
           }
-          const sample = storage.peek(catalogue.ids, rows, at)?.sample;
+          const sample = storage.peek(catalogue.ids, [rows[at]!], 0)?.sample;
           refusals.push(refusalOf(sample, catalogue, catalogue.item(keyIndex, rows[at]!)));
         }
       }

@@ -9,6 +9,7 @@
 
 import { NumberColumn } from "../device/number_column.ts";
 import { type Lot, Region } from "../device/slab.ts";
+import { sameList } from "../plan/same_list.ts";
 import { copyValues, OwnedFields } from "../sample/fields.ts";
 import { SequenceSample } from "../sample/sequence_sample.ts";
 import type { Catalogue, CatalogueKey } from "../transfer/catalogue.ts";
@@ -130,8 +131,7 @@ export class KeyColumn {
 
   #hasLengths(row: number, expected: readonly number[]): boolean {
     const lengths = this.lengthsAt(row);
-    if (typeof lengths === "number") return expected.length === 1 && expected[0] === lengths;
-    return lengths.length === expected.length && lengths.every((length, i) => length === expected[i]);
+    return sameList(typeof lengths === "number" ? [lengths] : lengths, expected);
   }
 }
 

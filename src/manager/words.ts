@@ -63,8 +63,7 @@ export function decodeVerdict(bytes: Uint8Array): Verdict {
     // Signed, for a message that belongs to no group.
     return Array.from(words.subarray(at - length, at)) as unknown as Cut;
   });
-  const end = Uint32Array.BYTES_PER_ELEMENT * at;
-  return { digest, sequence, cuts, refusals: end === bytes.length ? [] : decodeReasons(bytes.subarray(end)) };
+  return { digest, sequence, cuts, refusals: decodeReasons(bytes.subarray(Uint32Array.BYTES_PER_ELEMENT * at)) };
 }
 
 /** Reasons as JSON; none as nothing at all. */

@@ -9,9 +9,10 @@ import { PlanError } from "../errors.ts";
 import { show } from "../show.ts";
 import type { Demand } from "./demand.ts";
 import { sameList } from "./same_list.ts";
-import { scheduleTransfers, startsOf, type TransferQueues } from "./schedule_transfers.ts";
+import { scheduleTransfers, type TransferQueues } from "./schedule_transfers.ts";
 import type { RedistribStep } from "./step.ts";
 import { type GlobalStorageTracker, includesRank } from "./storage_tracker.ts";
+import { countsOf, startsOf } from "./stretches.ts";
 import { passOn } from "./item_ways.ts";
 import { shareEnd, sharesOf } from "./movements.ts";
 import { type Items, Traffic } from "./traffic.ts";
@@ -32,8 +33,6 @@ interface Choice {
 export interface BcastTransfers extends TransferQueues {
   /** By queue, the field that travels. */
   readonly keys: readonly string[];
-  /** By transfer, its queue. */
-  readonly queueOf: Int32Array;
   /** By transfer, where its ids begin in `ids`; one more, where the last end. */
   readonly firstId: Int32Array;
   /** What travels, by position in the demand's ids. */
@@ -164,13 +163,6 @@ class TransferList {
       ids,
     };
   }
-}
-
-/** How often each number below `end` is in a list; negative ones do not count. */
-function countsOf(numbers: ArrayLike<number>, end: number): Int32Array {
-  const counts = new Int32Array(end);
-  for (let i = 0; i < numbers.length; i++) if (numbers[i]! >= 0) counts[numbers[i]!]!++;
-  return counts;
 }
 
 /** Puts transfers in order: one step each. `ids` are those of the demand. */

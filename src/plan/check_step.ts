@@ -166,7 +166,7 @@ export class IdPositioner {
   /** Where the last list's positions begin. */
   #lastBegin = 0;
   /** What was looked up, list after list; null where nobody asks. */
-  #found: Int32Array<ArrayBuffer> | null;
+  readonly #found: Int32Array | null;
   #used = 0;
 
   /**
@@ -174,9 +174,9 @@ export class IdPositioner {
    *
    * @param known The known ids.
    * @param positions Their positions.
-   * @param room Where {@linkcode IdPositioner.found} is put, as long as it fits; null where nobody asks for that.
+   * @param room Where {@linkcode IdPositioner.found} is put; as long as all lists together, or null where nobody asks for it.
    */
-  constructor(known: readonly string[], positions: ReadonlyMap<string, number>, room: Int32Array<ArrayBuffer> | null) {
+  constructor(known: readonly string[], positions: ReadonlyMap<string, number>, room: Int32Array | null) {
     this.#known = known;
     this.#positions = positions;
     this.#namedIn = new Int32Array(known.length);
@@ -188,13 +188,13 @@ export class IdPositioner {
     const ids = requireList(value, place);
     // Steps that differ in their keys alone name the same ids one after another.
     const begin = this.#used;
-    const found = this.#found === null ? null : this.#roomFor(ids.length);
+    this.#used += ids.length;
     if (sameList(ids, this.#lastIds)) {
-      found?.copyWithin(begin, this.#lastBegin, this.#lastBegin + ids.length);
+      this.#found?.copyWithin(begin, this.#lastBegin, this.#lastBegin + ids.length);
       return;
     }
     this.#list++;
-    const stop = this.#lookUp(ids, found, begin);
+    const stop = this.#lookUp(ids, begin);
     if (stop < ids.length) {
       if (!this.#positions.has(ids[stop] as string)) throw unknownId(ids[stop], `${place}[${stop}]`);
       fail(`${place}[${stop}]`, `id ${show(ids[stop])} is named twice`);
@@ -204,7 +204,8 @@ export class IdPositioner {
   };
 
   /** Up to the first that is not known, or named already. Returns the place of that, or how many there are. */
-  #lookUp(ids: readonly unknown[], found: Int32Array | null, begin: number): number {
+  #lookUp(ids: readonly unknown[], begin: number): number {
+    const found = this.#found;
     const namedIn = this.#namedIn;
     const list = this.#list;
     // Mostly ids come in the order of the known ones, with as many between each and the next: where two steps were alike, the third is tried without the map.
@@ -220,15 +221,6 @@ export class IdPositioner {
       last = position;
     }
     return ids.length;
-  }
-
-  #roomFor(count: number): Int32Array {
-    const before = this.#found!;
-    this.#used += count;
-    if (this.#used <= before.length) return before;
-    const larger = this.#found = new Int32Array(Math.max(this.#used, 2 * before.length));
-    larger.set(before);
-    return larger;
   }
 
   /** The positions of all ids of the lists, one after another. */

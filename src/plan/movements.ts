@@ -5,6 +5,7 @@
  */
 
 import type { RedistribStep } from "./step.ts";
+import { countsOf, startsOf, stretchOf } from "./stretches.ts";
 
 /** Ids that one rank sends to the same ranks. */
 export interface Movement {
@@ -28,14 +29,21 @@ export function idListsOf(step: RedistribStep): readonly (readonly string[])[] {
   return step.commType === "bcast" ? [step.ids] : step.ids;
 }
 
-/** The positions of all ids of a valid plan, one after another as its steps have them. `positions` has all of them. */
-export function positionsOf(plan: readonly RedistribStep[], positions: ReadonlyMap<string, number>): Int32Array {
+/** How many ids the steps of a plan name. Of a plan that is not valid any number. */
+export function countIds(plan: readonly unknown[]): number {
   let count = 0;
   for (const step of plan) {
-    if (step.commType === "bcast") count += step.ids.length;
-    else for (const ids of step.ids) count += ids.length;
+    const ids = (step as Partial<RedistribStep> | null)?.ids;
+    if (!Array.isArray(ids)) continue;
+    if (typeof ids[0] === "string") count += ids.length;
+    else for (const list of ids) if (Array.isArray(list)) count += list.length;
   }
-  const places = new Int32Array(count);
+  return count;
+}
+
+/** The positions of all ids of a valid plan, one after another as its steps have them. `positions` has all of them. */
+export function positionsOf(plan: readonly RedistribStep[], positions: ReadonlyMap<string, number>): Int32Array {
+  const places = new Int32Array(countIds(plan));
   let at = 0;
   for (const step of plan) {
     for (const ids of idListsOf(step)) for (let i = 0; i < ids.length; i++) places[at++] = positions.get(ids[i]!)!;
@@ -200,9 +208,7 @@ function addDestination(
 
 /** The ids of each set that has any, in the order in which they were named; forgets what set they were in. */
 function sortedOut(sets: number, setOf: Int32Array, named: Int32Array): { set: number; ids: Int32Array }[] {
-  const begins = new Int32Array(sets + 1);
-  for (let i = 0; i < named.length; i++) begins[setOf[named[i]!]! + 1]!++;
-  for (let set = 0; set < sets; set++) begins[set + 1]! += begins[set]!;
+  const begins = startsOf(countsOf(named.map((id) => setOf[id]!), sets));
   const ends = begins.slice();
   const ids = new Int32Array(named.length);
   for (let i = 0; i < named.length; i++) {
@@ -211,9 +217,7 @@ function sortedOut(sets: number, setOf: Int32Array, named: Int32Array): { set: n
   }
   const found: { set: number; ids: Int32Array }[] = [];
   for (let set = 0; set < sets; set++) {
-    const count = begins[set + 1]! - begins[set]!;
-    // As `subarray` does, several times faster.
-    if (count > 0) found.push({ set, ids: new Int32Array(ids.buffer, begins[set]! * ids.BYTES_PER_ELEMENT, count) });
+    if (ends[set]! > begins[set]!) found.push({ set, ids: stretchOf(ids, begins[set]!, ends[set]!) });
   }
   return found;
 }

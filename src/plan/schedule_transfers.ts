@@ -4,6 +4,8 @@
  * @module
  */
 
+import { countsOf, startsOf } from "./stretches.ts";
+
 /**
  * Transfers by number. Each queue has those of one source, no two with the same destinations; they follow each other, in the order in which they are to be
  * given.
@@ -13,6 +15,8 @@ export interface TransferQueues {
   readonly sources: readonly number[];
   /** By queue, the number of its first transfer; one more, where the last end. */
   readonly firstTransfer: Int32Array;
+  /** By transfer, its queue. */
+  readonly queueOf: Int32Array;
   /** By transfer, the ranks that receive, as an index into the list of all sets of destinations. */
   readonly dstSetOf: Int32Array;
 }
@@ -120,9 +124,7 @@ function fileSets(dstSets: readonly (readonly number[])[], worldSize: number): F
   const wantedBy = new Int32Array(worldSize);
   for (const ranks of dstSets) for (const rank of ranks) wantedBy[rank]!++;
   const under = Int32Array.from(dstSets, (ranks) => ranks.reduce((a, b) => wantedBy[b]! > wantedBy[a]! ? b : a));
-  const filed = new Int32Array(worldSize);
-  for (const rank of under) filed[rank]!++;
-  const firstSet = startsOf(filed);
+  const firstSet = startsOf(countsOf(under, worldSize));
   const next = firstSet.slice();
   const numberOf = under.map((rank) => next[rank]!++);
   const sizes = new Int32Array(dstSets.length);
@@ -148,13 +150,12 @@ class WaitingTransfers {
   readonly #begin: Int32Array;
   readonly #end: Int32Array;
 
-  constructor({ sources, firstTransfer, dstSetOf }: TransferQueues, { numberOf }: Filing) {
+  constructor({ firstTransfer, queueOf, dstSetOf }: TransferQueues, { numberOf }: Filing) {
     this.setOf = dstSetOf.map((set) => numberOf[set]!);
-    this.queueOf = new Int32Array(dstSetOf.length);
-    for (let q = 0; q < sources.length; q++) this.queueOf.fill(q, firstTransfer[q]!, firstTransfer[q + 1]!);
+    this.queueOf = queueOf;
     this.#sent = new Uint8Array(dstSetOf.length);
     this.#order = dstSetOf.map((_, t) => t);
-    this.#begin = firstTransfer.slice(0, sources.length);
+    this.#begin = firstTransfer.slice(0, -1);
     this.#end = firstTransfer.slice(1);
   }
 
@@ -240,8 +241,7 @@ class Destinations {
     const sets = firstRank.length - 1;
     const worldSize = firstSet.length - 1;
     const { setOf } = waiting;
-    this.#toCome = new Int32Array(sets);
-    for (const set of setOf) this.#toCome[set]!++;
+    this.#toCome = countsOf(setOf, sets);
     this.#firstTransfer = startsOf(this.#toCome);
     this.#transferEnd = this.#firstTransfer.slice(0, sets);
     this.#transfers = new Int32Array(setOf.length);
@@ -356,11 +356,4 @@ class Destinations {
     }
     this.#filedEnd[rank] = end;
   }
-}
-
-/** Where each of stretches of these lengths begins when they lie one after another, and where the last one ends. */
-export function startsOf(lengths: Int32Array): Int32Array {
-  const starts = new Int32Array(lengths.length + 1);
-  for (let i = 0; i < lengths.length; i++) starts[i + 1] = starts[i]! + lengths[i]!;
-  return starts;
 }

@@ -8,6 +8,7 @@ import { PlanError } from "../errors.ts";
 import { Scratch } from "../scratch.ts";
 import { show } from "../show.ts";
 import { checkStep, IdPositioner, type IdsCheck } from "./check_step.ts";
+import { countIds } from "./movements.ts";
 import { rawStep } from "./plan_json.ts";
 import type { RedistribStep } from "./step.ts";
 
@@ -67,18 +68,6 @@ export function resolvePlan(
   const positioner = new IdPositioner(meta.ids, positions, scratch.int32(countIds(requireSteps(plan))));
   requireSteps(plan).forEach((step, i) => checkOneAgainst(meta, step, `plan[${i}]`, worldSize, positioner));
   return positioner.found;
-}
-
-/** How many ids the steps name, of steps that need not be valid. */
-function countIds(plan: readonly unknown[]): number {
-  let count = 0;
-  for (const step of plan) {
-    const ids = (step as Partial<RedistribStep> | null)?.ids;
-    if (!Array.isArray(ids)) continue;
-    if (typeof ids[0] === "string") count += ids.length;
-    else for (const list of ids) if (Array.isArray(list)) count += list.length;
-  }
-  return count;
 }
 
 function checkOneAgainst(

@@ -109,7 +109,7 @@ class ProgramBuilder {
       if (from !== rank && to !== rank) continue;
       const { sends, receives, steps } = this.#phase(hops[i]!);
       for (const step of way.stepsLike(hops[i + 3]!)) steps.add(step);
-      (to === rank ? listOf(receives, from) : listOf(sends, to)).push({ keys: way.keys, ids: way.ids });
+      (to === rank ? listOf(receives, from) : listOf(sends, to)).push(way);
       if (to === rank) this.#mark(this.#received, way);
     }
     for (const { phase, group, members, root, step } of casts) {
@@ -119,7 +119,7 @@ class ProgramBuilder {
       const name = `${group} ${root}`;
       let cast = casts.get(name);
       if (cast === undefined) casts.set(name, cast = { group, root, batches: [] });
-      cast.batches.push({ keys: way.keys, ids: way.ids });
+      cast.batches.push(way);
       // A root that is not the source of the items receives them in the same phase, by the message before.
       if (root !== rank) this.#mark(this.#received, way);
     }

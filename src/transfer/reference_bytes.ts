@@ -10,6 +10,7 @@
 import { findMinimalSuperset } from "../layout/find_minimal_superset.ts";
 import { idListsOf } from "../plan/movements.ts";
 import type { RedistribStep } from "../plan/step.ts";
+import { stretchOf } from "../plan/stretches.ts";
 import type { Catalogue } from "./catalogue.ts";
 
 /** Bytes of one float32. */
@@ -46,9 +47,9 @@ export function referenceBytes(
   let at = 0;
   for (const step of plan) {
     const { keys } = step;
-    const lists = idListsOf(step).map(({ length }): Ids => ({ positions, begin: at, end: at += length }));
+    const lists = idListsOf(step).map(({ length }) => stretchOf(positions, at, at += length));
     const padded = () => Math.max(0, ...lists.map((ids) => elementsOf(catalogue, keys, ids))) * FLOAT32_BYTES;
-    const exact = (ids: Ids) => () => bytesOf(catalogue, keys, ids);
+    const exact = (ids: Int32Array) => () => bytesOf(catalogue, keys, ids);
     if (step.commType === "gather") {
       const members = findMinimalSuperset(gatherGroups, step.srcs) ?? [...new Set([...step.srcs, step.root])];
       add(step.root, members, padded, true);
@@ -64,15 +65,8 @@ export function referenceBytes(
   return total;
 }
 
-/** A list of ids: their positions in the catalogue, which stand one after another among those of the whole plan. */
-interface Ids {
-  readonly positions: Int32Array;
-  readonly begin: number;
-  readonly end: number;
-}
-
 /** What some ids have under some keys together: elements, trailing shapes included. */
-function elementsOf(catalogue: Catalogue, keys: readonly string[], ids: Ids): number {
+function elementsOf(catalogue: Catalogue, keys: readonly string[], ids: Int32Array): number {
   let total = 0;
   for (const key of keys) {
     const keyIndex = catalogue.keyIndex(key)!;
@@ -84,14 +78,14 @@ function elementsOf(catalogue: Catalogue, keys: readonly string[], ids: Ids): nu
 }
 
 /** The same in bytes. */
-function bytesOf(catalogue: Catalogue, keys: readonly string[], ids: Ids): number {
+function bytesOf(catalogue: Catalogue, keys: readonly string[], ids: Int32Array): number {
   let total = 0;
   for (const key of keys) total += sumAt(catalogue.bytes, catalogue.item(catalogue.keyIndex(key)!, 0), ids);
   return total;
 }
 
-function sumAt(byItem: Float64Array, firstItem: number, { positions, begin, end }: Ids): number {
+function sumAt(byItem: Float64Array, firstItem: number, ids: Int32Array): number {
   let sum = 0;
-  for (let i = begin; i < end; i++) sum += byItem[firstItem + positions[i]!]!;
+  for (let i = 0; i < ids.length; i++) sum += byItem[firstItem + ids[i]!]!;
   return sum;
 }

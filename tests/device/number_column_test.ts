@@ -15,7 +15,7 @@ Deno.test("NumberColumn keeps every number, whatever it has room for at first", 
     assertEquals(expected.map((_, i) => column.at(i)), expected);
   }
   assertEquals(column.length, expected.length);
-  const other = new NumberColumn(new Uint8Array(3), 1);
+  const other = new NumberColumn(new Uint8Array(1));
   other.push(1);
   other.set(0, 300);
   assertEquals([other.at(0), other.at(1), other.length], [300, 1, 2]);

@@ -54,6 +54,7 @@ Deno.test("scheduleTransfers() orders transfers by the plain rule however their 
         {
           sources: queues.map(({ src }) => src),
           firstTransfer,
+          queueOf: Int32Array.from(queues.flatMap(({ sets }, q) => sets.map(() => q))),
           dstSetOf: Int32Array.from(transfers, ({ dstSet }) => dstSet),
         },
         sets,

@@ -1,0 +1,24 @@
+/**
+ * Lists that lie one after another in one array.
+ *
+ * @module
+ */
+
+/** How often each number below `end` is in a list; negative ones do not count. */
+export function countsOf(numbers: ArrayLike<number>, end: number): Int32Array {
+  const counts = new Int32Array(end);
+  for (let i = 0; i < numbers.length; i++) if (numbers[i]! >= 0) counts[numbers[i]!]!++;
+  return counts;
+}
+
+/** Where each of stretches of these lengths begins when they lie one after another, and where the last one ends. */
+export function startsOf(lengths: Int32Array): Int32Array {
+  const starts = new Int32Array(lengths.length + 1);
+  for (let i = 0; i < lengths.length; i++) starts[i + 1] = starts[i]! + lengths[i]!;
+  return starts;
+}
+
+/** The numbers from `begin` to before `end`, in place: as `subarray` does, several times faster. */
+export function stretchOf(numbers: Int32Array, begin: number, end: number): Int32Array {
+  return new Int32Array(numbers.buffer, numbers.byteOffset + begin * numbers.BYTES_PER_ELEMENT, end - begin);
+}
