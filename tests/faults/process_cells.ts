@@ -131,7 +131,8 @@ async function killed(
     timeoutMs: KILLED_TIMEOUT_MS,
     ...(rank === victim ? fault : {}),
   }));
-  const lost = answers.indexOf(null);
+  // A sender can die when it has answered: what it sent was out of its hands by then.
+  const lost = answers.includes(null) ? answers.indexOf(null) : (await world.tell({ op: "held" })).indexOf(null);
   if (lost === -1) {
     // A fault in messages is not met by a rank that gets none.
     assert(fault.faults !== undefined, "the killed process answered");
@@ -141,7 +142,7 @@ async function killed(
   }
   const survivors = [...world.ranks.keys()].filter((rank) => rank !== lost);
   const held = await heldBy(world, survivors);
-  const ends = answers.map(endOf);
+  const ends = answers.map((answer, rank) => rank === lost ? null : endOf(answer));
   judge({ scene, victim: lost, timeoutMs: 0, ends, held, fired: true }, () => false, { lost: true });
   for (const rank of survivors) {
     assert(answers[rank]!.ms < SEEN_WITHIN_MS + LOAD_MS, `rank ${rank} took ${answers[rank]!.ms} ms`);
