@@ -200,19 +200,24 @@ export class DataManager implements AsyncDisposable {
     options: RedistributeOptions = {},
   ): Promise<RedistribReport> {
     return this.#inTurn(async () => {
+      const { rank, worldSize } = this.#communicator;
       const context = {
+        holdings: {
+          rank,
+          worldSize,
+          device: this.#device,
+          storage: this.#storage,
+          pool: this.#pool,
+          replicaGroups: this.#replicaGroups,
+          scratch: this.#scratch,
+        },
         communicator: this.#communicator,
         exchange: this.#exchange,
-        device: this.#device,
-        storage: this.#storage,
-        pool: this.#pool,
-        replicaGroups: this.#replicaGroups,
         gatherGroups: this.#layout?.processGroupKeys().gather ?? [],
         sequence: this.#sequence,
         lastCommitted: this.#lastCommitted,
         prepared: this.#prepared,
         flight: this.#flight,
-        scratch: this.#scratch,
       };
       try {
         return await transfer(context, meta, plan, options);

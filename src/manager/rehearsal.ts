@@ -28,12 +28,12 @@ import { type Holdings, prepare, releaseStaging, type Reserved } from "./reserva
 import { Storage } from "./storage.ts";
 import { decodeReasons, decodeVerdict, encodeReasons, encodeVerdict } from "./words.ts";
 
-/** Each is one transfer on every rank. With half as many the first real ones come while what runs most is being compiled for the second time. */
-const ROUNDS = 400;
+/** Each is one transfer on every rank. Half as many leave much to be compiled during the first real ones; twice as many gain nothing more. */
+const ROUNDS = 280;
 const WORLD_SIZE = 4;
 const PATTERNS: readonly Pattern[] = ["direct", "bcast", "gather-scatter"];
-/** Who gets the same: ranks 0 and 1, and ranks 2 and 3. */
-const REPLICA_GROUPS: readonly ReplicaGroup[] = [[0, 1], [2, 3]].map((members) => ({ members, communicator: null }));
+/** Ranks that get the same: as many as get it by a broadcast among themselves. */
+const REPLICA_GROUPS: readonly ReplicaGroup[] = [{ members: [1, 2, 3], communicator: null }];
 const DTYPES: Readonly<Record<string, DType>> = {
   tokens: "int64",
   logprobs: "float32",
@@ -42,21 +42,38 @@ const DTYPES: Readonly<Record<string, DType>> = {
 };
 const ALL_KEYS = Object.keys(DTYPES);
 
+/** Where a batch is: in equal shares on the first ranks; and where it goes: by rank the part of it, or nothing. */
+interface Ways {
+  readonly holders: number;
+  readonly parts: readonly (number | null)[];
+}
+
+/** Two halves on two ranks each; all of it on two ranks that had nothing; all of it from one rank to the three others. */
+const SAME_RANKS: Ways = { holders: 4, parts: [0, 0, 1, 1] };
+const DISJOINT: Ways = { holders: 2, parts: [null, null, 0, 0] };
+const ONE_TO_ALL: Ways = { holders: 1, parts: [null, 0, 0, 0] };
+
 /** What a batch is like: ids, the sequences of each, the length of a sequence, and keys. */
 interface Kind {
   readonly ids: number;
   readonly sequences: number;
   readonly length: number;
   readonly keys: readonly string[];
+  readonly ways: Ways;
 }
 
 /** Prompts, rollouts one by one and by group, and sequences that are too long to be packed. */
 const KINDS: readonly Kind[] = [
-  { ids: 64, sequences: 1, length: 500, keys: ["tokens"] },
-  { ids: 96, sequences: 1, length: 2000, keys: ALL_KEYS },
-  { ids: 12, sequences: 4, length: 700, keys: ALL_KEYS },
-  { ids: 16, sequences: 1, length: 20_000, keys: ALL_KEYS },
+  { ids: 64, sequences: 1, length: 500, keys: ["tokens"], ways: SAME_RANKS },
+  { ids: 96, sequences: 1, length: 2000, keys: ALL_KEYS, ways: DISJOINT },
+  { ids: 12, sequences: 4, length: 700, keys: ALL_KEYS, ways: SAME_RANKS },
+  { ids: 16, sequences: 1, length: 40_000, keys: ALL_KEYS, ways: DISJOINT },
+  { ids: 64, sequences: 1, length: 500, keys: ["tokens"], ways: DISJOINT },
+  { ids: 96, sequences: 1, length: 2000, keys: ALL_KEYS, ways: SAME_RANKS },
+  { ids: 24, sequences: 1, length: 2000, keys: ALL_KEYS, ways: ONE_TO_ALL },
 ];
+/** Every so many rounds a rank works in memory of its own for the first time. */
+const FRESH_SCRATCH = 16;
 
 /** The transfers of a rehearsal, one after another. */
 export class Rehearsal {
@@ -74,18 +91,19 @@ export class Rehearsal {
     this.#ranks = Array.from({ length: WORLD_SIZE }, (_, rank) => {
       const pool = new SlabPool(device, { address: 0n, giveBack: rank % 2 === 0 ? () => {} : () => undefined });
       return {
-        communicator: { rank, worldSize: WORLD_SIZE },
+        rank,
+        worldSize: WORLD_SIZE,
         device,
-        pool,
         storage: new Storage(device, pool),
+        pool,
         replicaGroups: [],
         scratch: new Scratch(),
       };
     });
     this.#batches = KINDS.map(batchOf);
-    for (const batch of this.#batches) {
-      for (const [rank, { storage, pool }] of this.#ranks.entries()) {
-        for (const id of shareOf(batch, rank)) storage.store(partOf(batch, id, pool));
+    for (const [kind, batch] of this.#batches.entries()) {
+      for (const { rank, storage, pool } of this.#ranks) {
+        for (const id of shareOf(batch, kind, rank)) storage.store(partOf(batch, id, pool));
       }
     }
   }
@@ -95,41 +113,45 @@ export class Rehearsal {
     return this.#round >= ROUNDS;
   }
 
-  /** One batch is moved so that two ranks have the one half of it and two the other, and is let go where it was not before. */
+  /** One batch is moved, and is let go where it was not before. */
   round(): void {
     const round = this.#round++;
     const kind = round % KINDS.length;
     const batch = this.#batches[kind]!;
-    const plan = this.#plan(batch, PATTERNS[round % PATTERNS.length]!, round % 5 < 4, round % 2 === 0);
+    const plan = this.#plan(kind, PATTERNS[round % PATTERNS.length]!, round % 5 < 4, round % 2 === 0);
     // A batch is mostly moved more than once.
     if (round % (4 * KINDS.length) < KINDS.length) this.#metas[kind] = batch.meta();
     const meta = this.#metas[kind]!;
     const { ids } = meta;
-    const replicaGroups = round % 7 < 3 ? REPLICA_GROUPS : [];
+    const replicaGroups = round % 11 < 5 ? REPLICA_GROUPS : [];
     for (const holdings of this.#ranks) {
-      const arrived = this.#transfer({ ...holdings, replicaGroups }, meta, plan);
+      const scratch = round % FRESH_SCRATCH === 0 ? new Scratch() : holdings.scratch;
+      const arrived = this.#transfer({ ...holdings, replicaGroups, scratch }, meta, plan);
       holdings.storage.install(arrived.incoming);
       releaseStaging(arrived);
-      this.#arrived[holdings.communicator.rank] = arrived;
+      this.#arrived[holdings.rank] = arrived;
     }
-    for (const [rank, { storage }] of this.#ranks.entries()) {
-      const own = new Set(shareOf(meta, rank));
+    for (const { rank, storage } of this.#ranks) {
+      const own = new Set(shareOf(meta, kind, rank));
       storage.remove(ids.filter((id) => !own.has(id)));
     }
   }
 
-  /** A plan for a batch: what a rank is to have is a stretch of it, or every other id. As it was made, or as it is read from JSON. */
-  #plan(batch: SequenceSample, pattern: Pattern, isStretch: boolean, isAsMade: boolean): readonly RedistribStep[] {
-    const name = JSON.stringify([batch.ids[0], pattern, isStretch, isAsMade]);
+  /** A plan for a batch: a part of it is a stretch, or every so many ids. As it was made, or as it is read from JSON. */
+  #plan(kind: number, pattern: Pattern, isStretch: boolean, isAsMade: boolean): readonly RedistribStep[] {
+    const name = JSON.stringify([kind, pattern, isStretch, isAsMade]);
     const known = this.#plans.get(name);
     if (known !== undefined) return known;
+    const batch = this.#batches[kind]!;
     const { ids, keys } = batch;
     const tracker = new GlobalStorageTracker(WORLD_SIZE);
     for (let rank = 0; rank < WORLD_SIZE; rank++) {
-      for (const key of keys) tracker.addData(rank, shareOf(batch, rank), key, true);
+      for (const key of keys) tracker.addData(rank, shareOf(batch, kind, rank), key, true);
     }
-    const half = (i: number) => isStretch ? Math.floor(2 * i / ids.length) : i % 2;
-    const dests = new Map([0, 0, 1, 1].map((part, rank) => [rank, ids.filter((_, i) => half(i) === part)]));
+    const { parts } = KINDS[kind]!.ways;
+    const count = new Set(parts.filter((part) => part !== null)).size;
+    const partOf = (i: number) => isStretch ? Math.floor(count * i / ids.length) : i % count;
+    const dests = new Map(parts.map((part, rank) => [rank, ids.filter((_, i) => partOf(i) === part)]));
     const made = new RedistribPlanner({ gpusPerNode: 8 }, tracker).derivePlan(dests, keys, pattern, { meta: batch });
     const plan = isAsMade ? made : parsePlan(planToJSON(made));
     this.#plans.set(name, plan);
@@ -167,9 +189,10 @@ function batchOf({ ids, sequences, length, keys }: Kind, kind: number): Sequence
   });
 }
 
-/** The ids that a rank has from the beginning. */
-function shareOf({ ids }: SequenceSample, rank: number): readonly string[] {
-  return ids.slice(rank * ids.length / WORLD_SIZE, (rank + 1) * ids.length / WORLD_SIZE);
+/** The ids of a batch that a rank has from the beginning. */
+function shareOf({ ids }: SequenceSample, kind: number, rank: number): readonly string[] {
+  const { holders } = KINDS[kind]!.ways;
+  return ids.slice(rank * ids.length / holders, (rank + 1) * ids.length / holders);
 }
 
 /** The sample of one id, its tensors where there is no memory. */

@@ -7,7 +7,6 @@
  * @module
  */
 
-import type { Communicator } from "../comm/communicator.ts";
 import { type Numbers, numbersUpTo } from "../device/number_column.ts";
 import { type DeviceRuntime, isOutOfMemory } from "../device/runtime.ts";
 import { aligned, type Lot, type Slab, type SlabPool } from "../device/slab.ts";
@@ -31,8 +30,10 @@ import type { Reason } from "./words.ts";
 
 /** What a rank has to reserve from. */
 export interface Holdings {
-  /** The world's communicator. */
-  readonly communicator: Pick<Communicator, "rank" | "worldSize">;
+  /** This rank. */
+  readonly rank: number;
+  /** How many ranks there are. */
+  readonly worldSize: number;
   /** This rank's device. */
   readonly device: DeviceRuntime;
   /** What this rank holds. */
@@ -73,7 +74,7 @@ export function prepare(
   plan: readonly RedistribStep[],
   verify: boolean,
 ): { digest: string; reserved: Reserved | null; refusals: Reason[] } {
-  const { communicator: { rank, worldSize }, scratch } = holdings;
+  const { rank, worldSize, scratch } = holdings;
   scratch.reset();
   const replicaGroups = holdings.replicaGroups.map(({ members }) => members);
   let digest = "";
@@ -173,8 +174,7 @@ function reserve(
   program: Program,
   places: Places,
 ): Omit<Reserved, "positions"> {
-  const { pool, communicator, scratch } = holdings;
-  const { rank, worldSize } = communicator;
+  const { rank, worldSize, pool, scratch } = holdings;
   const arriving = program.phases.flatMap(({ receives, broadcasts }) => [
     ...receives,
     ...broadcasts.filter(({ root }) => root !== rank),

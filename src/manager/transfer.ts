@@ -71,7 +71,9 @@ export interface Prepared {
 }
 
 /** What a manager lends to its transfers. */
-export interface TransferContext extends Holdings {
+export interface TransferContext {
+  /** What this rank reserves from. */
+  readonly holdings: Holdings;
   /** The world's communicator. */
   readonly communicator: Communicator;
   /** How ranks agree. */
@@ -112,7 +114,7 @@ export async function transfer(
   const verify = options.verify === true;
   refuseToStart(deadline);
 
-  const { digest, reserved, refusals } = prepare(context, meta, plan, verify);
+  const { digest, reserved, refusals } = prepare(context.holdings, meta, plan, verify);
   const progress: Progress = { phase: -1, outcome: "unchanged", operations: null, transferId: "", stage: "agreement" };
   try {
     const cuts = reserved === null ? [] : cutsOf(reserved.program, reserved.outgoing);
@@ -127,7 +129,7 @@ export async function transfer(
     const against = collect(votes.map(decodeReasons));
     if (against.length > 0) throw new VerificationError(against);
     context.lastCommitted = transferId;
-    context.storage.install(incoming);
+    context.holdings.storage.install(incoming);
     releaseStaging(reserved!);
     const reference = referenceBytes(plan, positions, catalogue, context.communicator.rank, context.gatherGroups);
     return {
@@ -245,7 +247,7 @@ function hasBetween(items: Uint32Array, start: number, end: number): boolean {
 }
 
 /** Uploads and compaction run on another stream: what they write is there before the first byte leaves. */
-function startBehindUploads({ communicator, device }: TransferContext): void {
+function startBehindUploads({ communicator, holdings: { device } }: TransferContext): void {
   using written = new Event(device);
   written.record(device.copier.stream);
   communicator.stream.waitFor(written);
@@ -259,7 +261,7 @@ async function move(
   deadline: Deadline,
   options: RedistributeOptions,
 ): Promise<void> {
-  const { communicator, replicaGroups, device } = context;
+  const { communicator, holdings: { replicaGroups, device } } = context;
   const { program, catalogue, places, outgoing, staging } = reserved;
   if (!device.copier.stream.isIdle()) startBehindUploads(context);
   const totalBytes = program.bytesSent + program.bytesReceived;
@@ -306,7 +308,7 @@ async function verifyBytes(
   const regionOf = (item: number) => places.regionOf(item);
   const mine = await digestsOfSent(program, regionOf, deadline);
   const all = await bringTogether(context, progress, "verification", mine, deadline);
-  return (await mismatches(program, context.replicaGroups, all, regionOf, deadline)).map((item) => {
+  return (await mismatches(program, context.holdings.replicaGroups, all, regionOf, deadline)).map((item) => {
     const id = catalogue.idOf(item);
     const key = catalogue.keyOf(item).name;
     return {
@@ -364,7 +366,7 @@ async function failed(
 }
 
 /** The rank that is gone, as far as any communicator tells. */
-function lostPeer({ communicator, replicaGroups }: TransferContext): number | null {
+function lostPeer({ communicator, holdings: { replicaGroups } }: TransferContext): number | null {
   const lost = communicator.lostPeer();
   if (lost !== null) return lost;
   for (const { members, communicator: replicas } of replicaGroups) {
@@ -376,7 +378,7 @@ function lostPeer({ communicator, replicaGroups }: TransferContext): number | nu
 
 /** Who has not done their part of what is under way, sorted: an agreement where `operations` is null, else those of a phase. */
 async function awaitedPeers(
-  { communicator, exchange, replicaGroups }: TransferContext,
+  { communicator, exchange, holdings: { replicaGroups } }: TransferContext,
   operations: Phase | null,
 ): Promise<number[]> {
   if (operations === null) {
