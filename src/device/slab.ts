@@ -159,7 +159,7 @@ export class Lot {
   }
 
   /** Moves what is in use to another slab; enqueues the copies. */
-  move(target: Slab, { pieces, offsets, runs }: LotLayout, stream: Stream): void {
+  move(target: Slab, { pieces, offsets, runs }: LotLayout, stream: Pick<Stream, "copy">): void {
     const left = this.#slab;
     for (const { from, to, byteLength } of runs) {
       if (byteLength > 0) stream.copy(target.address + BigInt(to), left.address + BigInt(from), byteLength);
@@ -476,7 +476,7 @@ export class SlabPool implements Disposable {
    * Moves what is left of slabs of which less than half is in use into one new slab. The copies are enqueued on `stream`, which is asked for where there
    * are any. Does nothing where there is no memory for it, or where the device fails: that is tried again the next time.
    */
-  compact(stream: () => Stream): void {
+  compact(stream: () => Pick<Stream, "copy">): void {
     for (const [lane, { slab, lot }] of this.#lanes) {
       const isSmallest = slab.byteLength === SMALLEST_ARENA_BYTES && lot.live > 0;
       if (isSmallest || slab.liveBytes * 2 >= slab.byteLength) continue;

@@ -72,6 +72,8 @@ const KINDS: readonly Kind[] = [
   { ids: 96, sequences: 1, length: 2000, keys: ALL_KEYS, ways: SAME_RANKS },
   { ids: 24, sequences: 1, length: 2000, keys: ALL_KEYS, ways: ONE_TO_ALL },
 ];
+/** Copies nothing: there is no memory. */
+const NOWHERE = { copy: () => {} };
 /** Every so many rounds a rank works in memory of its own for the first time. */
 const FRESH_SCRATCH = 16;
 
@@ -94,7 +96,7 @@ export class Rehearsal {
         rank,
         worldSize: WORLD_SIZE,
         device,
-        storage: new Storage(device, pool),
+        storage: new Storage(device, pool, () => NOWHERE),
         pool,
         replicaGroups: [],
         scratch: new Scratch(),

@@ -6,6 +6,7 @@
 
 import type { DeviceRuntime } from "../device/runtime.ts";
 import type { Region, SlabPool } from "../device/slab.ts";
+import type { Stream } from "../device/stream.ts";
 import { SampleError } from "../errors.ts";
 import { itemSize } from "../sample/dtype.ts";
 import { copyMetadata } from "../sample/fields.ts";
@@ -19,15 +20,21 @@ import { lengthsOf, SampleTable, type StoredSample, type TableHead } from "./sto
 export class Storage {
   readonly #device: DeviceRuntime;
   readonly #pool: SlabPool;
+  readonly #copies: () => Pick<Stream, "copy">;
   readonly #samples = new Map<string, StoredSample>();
   #lastFields: readonly CatalogueKey[] = [];
   /** What was stored last is in it, and what is like that comes to it. */
   #table: SampleTable | undefined;
 
-  /** An empty storage on one device. */
-  constructor(device: DeviceRuntime, pool: SlabPool) {
+  /** An empty storage on one device. What is left of its memory is brought together on the stream of uploads, unless another is given. */
+  constructor(
+    device: DeviceRuntime,
+    pool: SlabPool,
+    copies: () => Pick<Stream, "copy"> = () => device.copier.stream,
+  ) {
     this.#device = device;
     this.#pool = pool;
+    this.#copies = copies;
   }
 
   /** How many ids there are. */
@@ -116,7 +123,7 @@ export class Storage {
 
   #compact(touched: Iterable<SampleTable>): void {
     for (const table of touched) table.thin();
-    this.#pool.compact(() => this.#device.copier.stream);
+    this.#pool.compact(this.#copies);
   }
 
   /** The sample with its tensors on this device. */
