@@ -50,7 +50,7 @@ export class FlightRecorder {
 
   /** Adds an entry, with the time. */
   record(entry: Omit<FlightEntry, "at">): void {
-    this.#ring[this.#next % this.#capacity] = { at: performance.timeOrigin + performance.now(), ...entry };
+    this.#ring[this.#next % this.#capacity] = { ...entry, at: performance.timeOrigin + performance.now() };
     this.#next++;
   }
 

@@ -58,6 +58,7 @@ export class DataManager implements AsyncDisposable {
   readonly #pool: SlabPool;
   readonly #storage: Storage;
   readonly #layout: ClusterLayout | undefined;
+  readonly #gatherGroups: readonly (readonly number[])[];
   #communicator: Communicator;
   #exchange: Exchange;
   #replicaGroups: readonly ReplicaGroup[] = [];
@@ -74,6 +75,7 @@ export class DataManager implements AsyncDisposable {
   private constructor(communicator: Communicator, layout: ClusterLayout | undefined) {
     this.#communicator = communicator;
     this.#layout = layout;
+    this.#gatherGroups = layout?.processGroupKeys().gather ?? [];
     this.#device = deviceRuntime(communicator.runtime);
     this.#pool = new SlabPool(this.#device);
     this.#storage = new Storage(this.#device, this.#pool);
@@ -213,7 +215,7 @@ export class DataManager implements AsyncDisposable {
         },
         communicator: this.#communicator,
         exchange: this.#exchange,
-        gatherGroups: this.#layout?.processGroupKeys().gather ?? [],
+        gatherGroups: this.#gatherGroups,
         sequence: this.#sequence,
         lastCommitted: this.#lastCommitted,
         prepared: this.#prepared,

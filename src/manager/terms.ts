@@ -27,17 +27,41 @@ export interface Terms {
 }
 
 /**
- * The fingerprint of the terms: that of a text which two ranks have the same just when they have the same terms. Ids stand there by their positions in the
- * meta; for those, and for the meta, stand fingerprints of their own.
+ * The fingerprint of the terms, which two ranks have the same just when they have the same terms: that of three others, of the meta, of the positions that
+ * the plan's ids have in it, and of all else as numbers.
  */
 export function termsDigest({ meta, catalogue, plan, positions, replicaGroups, verify }: Terms): string {
-  const steps = plan.map((step) => {
-    const { commType, root, srcs, dsts, keys } = step;
-    return [commType, root, srcs, dsts, keys, idListsOf(step).map((list) => list.length)];
-  });
+  const numbers = [Number(verify)];
+  addLists(numbers, replicaGroups);
+  for (const step of plan) addStep(numbers, step, catalogue);
   const ids = fingerprint(bytesOf(positions));
-  const text = JSON.stringify([metaDigest(meta, catalogue), ids, steps, replicaGroups, verify]);
-  return fingerprint(encoder.encode(text));
+  const steps = fingerprint(bytesOf(new Int32Array(numbers)));
+  return fingerprint(encoder.encode(`${metaDigest(meta, catalogue)} ${ids} ${steps}`));
+}
+
+/** What stands where there is no list, and where there is no rank. */
+const NONE = -1;
+/** The kinds of step, by their numbers. */
+const COMM_TYPES: readonly RedistribStep["commType"][] = ["bcast", "gather", "scatter", "exchange"];
+
+/** A step as numbers, but for its ids: only how many there are. Each list behind its length. */
+function addStep(numbers: number[], step: RedistribStep, catalogue: Catalogue): void {
+  numbers.push(COMM_TYPES.indexOf(step.commType), step.root ?? NONE);
+  addList(numbers, step.srcs);
+  if (step.commType === "exchange") addLists(numbers, step.dsts);
+  else addList(numbers, step.dsts);
+  addList(numbers, step.keys.map((key) => catalogue.keyIndex(key)!));
+  addList(numbers, idListsOf(step).map((list) => list.length));
+}
+
+function addLists(numbers: number[], lists: readonly (readonly number[])[]): void {
+  numbers.push(lists.length);
+  for (const list of lists) addList(numbers, list);
+}
+
+function addList(numbers: number[], list: readonly number[] | null): void {
+  numbers.push(list === null ? NONE : list.length);
+  if (list !== null) { for (let i = 0; i < list.length; i++) numbers.push(list[i]!); }
 }
 
 const encoder = new TextEncoder();

@@ -218,7 +218,7 @@ function contentsOf(
   phase: Phase,
   { catalogue, program }: Reserved,
   replicaGroups: readonly ReplicaGroup[],
-): Pick<FlightEntry, "steps" | "keys" | "sends" | "receives"> {
+): Required<Pick<FlightEntry, "steps" | "keys" | "sends" | "receives">> {
   const sends = new Map(phase.sends.map(({ peer, bytes }) => [peer, bytes]));
   const receives = new Map(phase.receives.map(({ peer, bytes }) => [peer, bytes]));
   const add = (to: Map<number, number>, peer: number, bytes: number) => to.set(peer, (to.get(peer) ?? 0) + bytes);
@@ -281,13 +281,13 @@ async function move(
       progress.stage = "phase";
       progress.operations = phase;
       if (event === "awaited") return;
-      context.flight.record({
-        transfer: context.sequence,
-        stage: "phase",
-        phase: number,
-        event,
-        ...(event === "enqueued" ? contentsOf(phase, reserved, replicaGroups) : {}),
-      });
+      const entry = { transfer: context.sequence, stage: "phase", phase: number, event } as const;
+      if (event === "enqueued") {
+        const { steps, keys, sends, receives } = contentsOf(phase, reserved, replicaGroups);
+        context.flight.record({ ...entry, steps, keys, sends, receives });
+      } else {
+        context.flight.record(entry);
+      }
       if (event !== "finished") return;
       for (const message of [...phase.sends, ...phase.receives, ...phase.broadcasts]) bytes += message.bytes;
       options.onProgress?.({ bytes, totalBytes, phase: number, phases: program.phases.length });

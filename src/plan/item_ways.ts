@@ -153,14 +153,13 @@ function tablesOf(plan: readonly RedistribStep[], context: WayContext, scratch: 
 function likeKeysOf(plan: readonly RedistribStep[], context: WayContext, fencesBefore: Int32Array): LikeKeys[] {
   const stepsOfKey = Array.from({ length: context.keyCount }, (): number[] => []);
   for (let n = 0; n < plan.length; n++) for (const key of plan[n]!.keys) stepsOfKey[context.placeOfKey(key)]!.push(n);
-  const begins = new Int32Array(plan.length + 1);
-  for (let n = 0; n < plan.length; n++) {
-    begins[n + 1] = idListsOf(plan[n]!).reduce((end, { length }) => end + length, begins[n]!);
-  }
+  let begins: Int32Array | undefined;
   /** Whether two steps differ in nothing but their keys. */
-  const alike = (a: number, b: number): boolean =>
-    fencesBefore[a] === fencesBefore[b] && sameButForKeys(plan[a]!, plan[b]!) &&
-    samePositions(context.positions, begins[a]!, begins[b]!, begins[a + 1]! - begins[a]!);
+  const alike = (a: number, b: number): boolean => {
+    if (fencesBefore[a] !== fencesBefore[b] || !sameButForKeys(plan[a]!, plan[b]!)) return false;
+    begins ??= beginsOf(plan);
+    return samePositions(context.positions, begins[a]!, begins[b]!, begins[a + 1]! - begins[a]!);
+  };
   const sets: LikeKeys[] = [];
   for (const [key, steps] of stepsOfKey.entries()) {
     const like = sets.find(({ steps: [first] }) =>
@@ -174,6 +173,15 @@ function likeKeysOf(plan: readonly RedistribStep[], context: WayContext, fencesB
     }
   }
   return sets;
+}
+
+/** By step where its ids begin among those of the plan, and at last where they end. */
+function beginsOf(plan: readonly RedistribStep[]): Int32Array {
+  const begins = new Int32Array(plan.length + 1);
+  for (let n = 0; n < plan.length; n++) {
+    begins[n + 1] = idListsOf(plan[n]!).reduce((end, { length }) => end + length, begins[n]!);
+  }
+  return begins;
 }
 
 /** Whether two steps are of the same kind, among the same ranks, with lists of ids of the same lengths. */
