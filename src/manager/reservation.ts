@@ -28,7 +28,7 @@ import { KeyColumn, SampleTable, type StoredSample } from "./stored_sample.ts";
 import { termsDigest } from "./terms.ts";
 import type { Reason } from "./words.ts";
 
-/** What a rank has to reserve from. */
+/** What a rank has to reserve from. All are made with their fields in this order: the engine compiles for the shape that a rehearsal has shown it. */
 export interface Holdings {
   /** This rank. */
   readonly rank: number;

@@ -60,8 +60,8 @@ function addLists(numbers: number[], lists: readonly (readonly number[])[]): voi
 }
 
 function addList(numbers: number[], list: readonly number[] | null): void {
-  numbers.push(list === null ? NONE : list.length);
-  if (list !== null) { for (let i = 0; i < list.length; i++) numbers.push(list[i]!); }
+  numbers.push(list?.length ?? NONE);
+  for (const number of list ?? []) numbers.push(number);
 }
 
 const encoder = new TextEncoder();

@@ -16,11 +16,11 @@
  * @module
  */
 
-import { forEachMovement, idListsOf, type Movement } from "./movements.ts";
+import { countIds, forEachMovement, idListsOf, type Movement } from "./movements.ts";
 import { Scratch } from "../scratch.ts";
 import { sameList } from "./same_list.ts";
 import { isFence, type RedistribStep } from "./step.ts";
-import { stretchOf } from "./stretches.ts";
+import { startsOf, stretchOf } from "./stretches.ts";
 
 /** A replica group that broadcasts of items go through. */
 export interface ReplicaRanks {
@@ -131,8 +131,7 @@ interface LikeKeys {
 
 /** A table for each set of keys whose items go the same ways. */
 function tablesOf(plan: readonly RedistribStep[], context: WayContext, scratch: Scratch): Table[] {
-  const fencesBefore = new Int32Array(plan.length + 1);
-  for (let n = 0; n < plan.length; n++) fencesBefore[n + 1] = fencesBefore[n]! + (isFence(plan[n]!) ? 1 : 0);
+  const fencesBefore = startsOf(Int32Array.from(plan, (step) => Number(isFence(step))));
   const sets = likeKeysOf(plan, context, fencesBefore);
   const wanted = new Uint8Array(plan.length);
   for (const { steps: [first] } of sets) for (const step of first!) wanted[step] = 1;
@@ -153,11 +152,12 @@ function tablesOf(plan: readonly RedistribStep[], context: WayContext, scratch: 
 function likeKeysOf(plan: readonly RedistribStep[], context: WayContext, fencesBefore: Int32Array): LikeKeys[] {
   const stepsOfKey = Array.from({ length: context.keyCount }, (): number[] => []);
   for (let n = 0; n < plan.length; n++) for (const key of plan[n]!.keys) stepsOfKey[context.placeOfKey(key)]!.push(n);
+  /** By step where its ids begin among those of the plan. */
   let begins: Int32Array | undefined;
   /** Whether two steps differ in nothing but their keys. */
   const alike = (a: number, b: number): boolean => {
     if (fencesBefore[a] !== fencesBefore[b] || !sameButForKeys(plan[a]!, plan[b]!)) return false;
-    begins ??= beginsOf(plan);
+    begins ??= startsOf(Int32Array.from(plan, (step) => countIds([step])));
     return samePositions(context.positions, begins[a]!, begins[b]!, begins[a + 1]! - begins[a]!);
   };
   const sets: LikeKeys[] = [];
@@ -173,15 +173,6 @@ function likeKeysOf(plan: readonly RedistribStep[], context: WayContext, fencesB
     }
   }
   return sets;
-}
-
-/** By step where its ids begin among those of the plan, and at last where they end. */
-function beginsOf(plan: readonly RedistribStep[]): Int32Array {
-  const begins = new Int32Array(plan.length + 1);
-  for (let n = 0; n < plan.length; n++) {
-    begins[n + 1] = idListsOf(plan[n]!).reduce((end, { length }) => end + length, begins[n]!);
-  }
-  return begins;
 }
 
 /** Whether two steps are of the same kind, among the same ranks, with lists of ids of the same lengths. */

@@ -131,8 +131,8 @@ async function killed(
     timeoutMs: KILLED_TIMEOUT_MS,
     ...(rank === victim ? fault : {}),
   }));
-  // A sender can die when it has answered: what it sent was out of its hands by then.
-  const lost = answers.includes(null) ? answers.indexOf(null) : (await world.tell({ op: "held" })).indexOf(null);
+  // Asked when all have answered: a sender can die after that, since what it sent was out of its hands by then.
+  const lost = (await world.tell({ op: "held" })).indexOf(null);
   if (lost === -1) {
     // A fault in messages is not met by a rank that gets none.
     assert(fault.faults !== undefined, "the killed process answered");
