@@ -127,7 +127,7 @@ export class Exchange implements Disposable {
     enqueued: () => void = () => {},
   ): Promise<Word[]> {
     const { slotBytes, memory, out, back, headers } = slots;
-    const { stream, worldSize } = this.#communicator;
+    const { stream } = this.#communicator;
     const room = slotBytes - HEADER_BYTES;
     this.#round++;
     headers.setUint32(0, this.#round, true);
@@ -144,11 +144,25 @@ export class Exchange implements Disposable {
     const group = await issuing;
     stream.copyToHost(back, received);
     await pollUntil(what, () => group.isDone() && stream.isIdle(), deadline);
+    return this.#words(slots);
+  }
+
+  /** What all brought, in memory of its own: the slots are for the next round. */
+  #words({ slotBytes, back, headers }: Slots): Word[] {
+    const { worldSize } = this.#communicator;
+    const room = slotBytes - HEADER_BYTES;
+    const lengthOf = (rank: number) => headers.getUint32((rank + 1) * slotBytes + 4, true);
+    let total = 0;
+    for (let rank = 0; rank < worldSize; rank++) total += aligned(Math.min(room, lengthOf(rank)));
+    const kept = total === 0 ? NOTHING : new Uint8Array(total);
     const words: Word[] = [];
-    for (let rank = 0; rank < worldSize; rank++) {
-      const length = headers.getUint32((rank + 1) * slotBytes + 4, true);
-      const start = rank * slotBytes + HEADER_BYTES;
-      words.push({ length, inline: length === 0 ? NOTHING : back.slice(start, start + Math.min(room, length)) });
+    for (let rank = 0, at = 0; rank < worldSize; rank++) {
+      const length = lengthOf(rank);
+      const end = at + Math.min(room, length);
+      const from = rank * slotBytes + HEADER_BYTES;
+      if (end > at) kept.set(back.subarray(from, from + end - at), at);
+      words.push({ length, inline: kept.subarray(at, end) });
+      at = aligned(end);
     }
     return words;
   }

@@ -74,6 +74,7 @@ export class DeviceRuntime implements Runtime {
   liveBytes = 0;
   /** What {@linkcode makeCurrent} sets. */
   readonly #ordinal: number;
+  readonly #addressOut = new BigUint64Array(1);
   #copier: HostCopier | undefined;
   #groupsOutstanding = 0;
   #failedRelease: CudaError | undefined;
@@ -142,7 +143,7 @@ export class DeviceRuntime implements Runtime {
         `${byteLength} bytes of device memory were asked for while a group of NCCL calls is outstanding: cudaMalloc could wait for a peer`,
       );
     }
-    const out = new BigUint64Array(1);
+    const out = this.#addressOut;
     const code = this.libraries.cudart.symbols.cudaMalloc(out, BigInt(Math.max(1, byteLength)));
     if (code !== cudaSuccess) throw cudaError(this.libraries, "cudaMalloc", code);
     this.liveBytes += byteLength;

@@ -16,7 +16,7 @@ import type { SequenceSample } from "../sample/sequence_sample.ts";
 import { Scratch } from "../scratch.ts";
 import type { ReplicaGroup } from "../transfer/run.ts";
 import { beforeStart, Deadline, WaitEndedError, type WaitOptions } from "../wait.ts";
-import { fingerprint } from "./fingerprint.ts";
+import { fingerprint, hexOf } from "./fingerprint.ts";
 import { replicaColorings, splitReplicaGroups } from "./process_groups.ts";
 import { rehearse } from "./rehearsal.ts";
 import { Storage } from "./storage.ts";
@@ -298,7 +298,7 @@ export class DataManager implements AsyncDisposable {
   }
 
   async #split(layout: ClusterLayout, deadline: Deadline): Promise<void> {
-    const digest = fingerprint(new TextEncoder().encode(JSON.stringify(layout.toJSON())));
+    const digest = hexOf(fingerprint(new TextEncoder().encode(JSON.stringify(layout.toJSON()))));
     const words = await this.#exchange.gather("setupProcessGroups", new TextEncoder().encode(digest), deadline);
     const digests = words.map((bytes) => new TextDecoder().decode(bytes));
     const differing = [...digests.keys()].filter((rank) => digests[rank] !== digests[0]);

@@ -13,30 +13,39 @@ const [C1, C2, C3, C4] = [0x239b961b, 0xab0e9789, 0x38b34ae5, 0xa1e38b93] as con
 /** Bytes that are taken in at once. */
 const BLOCK_BYTES = 16;
 
-/** MurmurHash3, the 128-bit variant for 32-bit arithmetic, with seed 0: 32 hexadecimal digits. */
-export function fingerprint(bytes: Uint8Array<ArrayBuffer>): string {
+/** 128 bits as four signed words of 32. */
+export type Fingerprint = readonly number[];
+
+/** What one call after another works in: each new array costs a microsecond. */
+const lanes = new Int32Array(4);
+const rest = new Uint8Array(BLOCK_BYTES);
+const restWords = new Uint32Array(rest.buffer);
+
+/** MurmurHash3, the 128-bit variant for 32-bit arithmetic, with seed 0. */
+export function fingerprint(bytes: Uint8Array<ArrayBuffer>): Fingerprint {
   const whole = bytes.length - bytes.length % BLOCK_BYTES;
   const aligned = bytes.byteOffset % 4 === 0 ? bytes : bytes.slice();
-  const lanes = new Int32Array(4);
-  takeIn(lanes, new Uint32Array(aligned.buffer, aligned.byteOffset, whole / 4));
+  takeIn(new Uint32Array(aligned.buffer, aligned.byteOffset, whole / 4));
   // The rest is taken as if zeros followed.
-  const rest = new Uint8Array(BLOCK_BYTES);
-  rest.set(bytes.subarray(whole));
-  const words = new Uint32Array(rest.buffer);
-  lanes[0]! ^= scrambled(words[0]!, C1, 15, C2) ^ bytes.length;
-  lanes[1]! ^= scrambled(words[1]!, C2, 16, C3) ^ bytes.length;
-  lanes[2]! ^= scrambled(words[2]!, C3, 17, C4) ^ bytes.length;
-  lanes[3]! ^= scrambled(words[3]!, C4, 18, C1) ^ bytes.length;
-  spread(lanes);
+  rest.fill(0);
+  for (let i = whole; i < bytes.length; i++) rest[i - whole] = bytes[i]!;
+  lanes[0]! ^= scrambled(restWords[0]!, C1, 15, C2) ^ bytes.length;
+  lanes[1]! ^= scrambled(restWords[1]!, C2, 16, C3) ^ bytes.length;
+  lanes[2]! ^= scrambled(restWords[2]!, C3, 17, C4) ^ bytes.length;
+  lanes[3]! ^= scrambled(restWords[3]!, C4, 18, C1) ^ bytes.length;
+  spread();
   for (let i = 0; i < 4; i++) lanes[i] = avalanche(lanes[i]!);
-  spread(lanes);
-  let digits = "";
-  for (let i = 0; i < 4; i++) digits += (lanes[i]! >>> 0).toString(16).padStart(8, "0");
-  return digits;
+  spread();
+  return [lanes[0]!, lanes[1]!, lanes[2]!, lanes[3]!];
+}
+
+/** A fingerprint as text: 32 hexadecimal digits. */
+export function hexOf(print: Fingerprint): string {
+  return print.map((word) => (word >>> 0).toString(16).padStart(8, "0")).join("");
 }
 
 /** Takes in whole blocks. */
-function takeIn(lanes: Int32Array, words: Uint32Array): void {
+function takeIn(words: Uint32Array): void {
   let h1 = 0, h2 = 0, h3 = 0, h4 = 0;
   for (let i = 0; i < words.length; i += 4) {
     h1 = Math.imul(rotated(h1 ^ scrambled(words[i]!, C1, 15, C2), 19) + h2, 5) + 0x561ccd1b | 0;
@@ -59,7 +68,7 @@ function scrambled(word: number, factor: number, by: number, other: number): num
 }
 
 /** Lets every lane depend on all others. */
-function spread(lanes: Int32Array): void {
+function spread(): void {
   lanes[0] = lanes[0]! + lanes[1]! + lanes[2]! + lanes[3]!;
   for (let i = 1; i < 4; i++) lanes[i]! += lanes[0]!;
 }

@@ -23,6 +23,7 @@ import { outgoingOf, type OutgoingPhase, packingBytes } from "../transfer/outgoi
 import { Places } from "../transfer/places.ts";
 import type { Program } from "../transfer/program.ts";
 import type { ReplicaGroup } from "../transfer/run.ts";
+import type { Fingerprint } from "./fingerprint.ts";
 import type { Storage } from "./storage.ts";
 import { KeyColumn, SampleTable, type StoredSample } from "./stored_sample.ts";
 import { termsDigest } from "./terms.ts";
@@ -73,16 +74,16 @@ export function prepare(
   meta: SequenceSample,
   plan: readonly RedistribStep[],
   verify: boolean,
-): { digest: string; reserved: Reserved | null; refusals: Reason[] } {
+): { digest: Fingerprint; reserved: Reserved | null; refusals: Reason[] } {
   const { rank, worldSize, scratch } = holdings;
   scratch.reset();
   const replicaGroups = holdings.replicaGroups.map(({ members }) => members);
-  let digest = "";
+  let digest: Fingerprint = [];
   try {
     if (!(meta instanceof SequenceSample)) throw new SeqferryError("meta is not a SequenceSample");
     const catalogue = catalogueOf(meta);
     const positions = resolvePlan(plan, { worldSize, meta, positions: catalogue.idIndices }, scratch);
-    digest = termsDigest({ meta, catalogue, plan, positions, replicaGroups, verify });
+    digest = termsDigest({ meta, catalogue, plan, positions, replicaGroups, verify }, scratch);
     const program = lowerResolved(plan, positions, catalogue, rank, { worldSize, replicaGroups }, scratch);
     const places = new Places(catalogue.size, scratch);
     const refusals = findRequired(holdings.storage, catalogue, program, places, scratch);

@@ -26,6 +26,8 @@ export function lengthsOf(sequences: readonly number[]): Lengths {
 
 /** What stands in a column of lengths where an id has no or several sequences, or one too long for it. */
 const ELSEWHERE = 0xffffffff;
+/** One for all: an array costs a microsecond, an empty one too. */
+const NO_LENGTHS = new Uint32Array(0);
 
 /** What a table has under one key. */
 export class KeyColumn {
@@ -36,7 +38,7 @@ export class KeyColumn {
   /** By row the number of the piece. */
   #pieces: NumberColumn | null = null;
   /** By row the length of the one sequence, or {@linkcode ELSEWHERE}. */
-  #lengths = new NumberColumn(new Uint32Array(0));
+  #lengths = new NumberColumn(NO_LENGTHS);
   /** By row, where it is not there. */
   #elsewhere: Map<number, Lengths> | undefined;
 
@@ -50,19 +52,19 @@ export class KeyColumn {
     const { lengths, isSingle } = catalogue;
     const first = catalogue.item(keyIndex, 0);
     const column = new KeyColumn(lot);
-    const pieces = new Uint32Array(ids.length);
     const ownLengths = new Uint32Array(ids.length);
     column.#lengths = new NumberColumn(ownLengths);
+    if (ids.length > 0) column.#firstPiece = places.pieceOf(first + ids[0]!);
+    let isInARow = true;
     for (let row = 0; row < ids.length; row++) {
       const item = first + ids[row]!;
-      pieces[row] = places.pieceOf(item);
       ownLengths[row] = lengths[item]!;
+      isInARow &&= places.pieceOf(item) === column.#firstPiece + row;
       if (isSingle[item] !== 1 || lengths[item]! >= ELSEWHERE) {
         column.#setElsewhere(row, lengthsOf(catalogue.seqlensOf(item)));
       }
     }
-    column.#firstPiece = pieces.length > 0 ? pieces[0]! : 0;
-    if (!isConsecutive(pieces)) column.#pieces = new NumberColumn(pieces);
+    if (!isInARow) column.#pieces = new NumberColumn(piecesOf(first, ids, places));
     return column;
   }
 
@@ -135,9 +137,11 @@ export class KeyColumn {
   }
 }
 
-function isConsecutive(numbers: Uint32Array): boolean {
-  for (let i = 1; i < numbers.length; i++) if (numbers[i]! !== numbers[0]! + i) return false;
-  return true;
+/** The pieces of the items of a key whose first item is this. */
+function piecesOf(first: number, ids: readonly number[], places: Places): Uint32Array {
+  const pieces = new Uint32Array(ids.length);
+  for (let row = 0; row < ids.length; row++) pieces[row] = places.pieceOf(first + ids[row]!);
+  return pieces;
 }
 
 /** What the rows of a table have in common. */

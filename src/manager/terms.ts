@@ -7,8 +7,9 @@
 import { idListsOf } from "../plan/movements.ts";
 import type { RedistribStep } from "../plan/step.ts";
 import type { SequenceSample } from "../sample/sequence_sample.ts";
+import type { Scratch } from "../scratch.ts";
 import type { Catalogue } from "../transfer/catalogue.ts";
-import { fingerprint } from "./fingerprint.ts";
+import { type Fingerprint, fingerprint, hexOf } from "./fingerprint.ts";
 
 /** Everything about a transfer that must be the same on all ranks. */
 export interface Terms {
@@ -27,16 +28,23 @@ export interface Terms {
 }
 
 /**
- * The fingerprint of the terms, which two ranks have the same just when they have the same terms: that of three others, of the meta, of the positions that
- * the plan's ids have in it, and of all else as numbers.
+ * The fingerprint of the terms, which two ranks have the same just when they have the same terms: that of two others, of the meta and of the positions that the
+ * plan's ids have in it, and of all else as numbers.
+ *
+ * @param scratch What to work in.
  */
-export function termsDigest({ meta, catalogue, plan, positions, replicaGroups, verify }: Terms): string {
+export function termsDigest(
+  { meta, catalogue, plan, positions, replicaGroups, verify }: Terms,
+  scratch: Scratch,
+): Fingerprint {
   const numbers = [Number(verify)];
+  for (const word of metaDigest(meta, catalogue)) numbers.push(word);
+  for (const word of fingerprint(bytesOf(positions))) numbers.push(word);
   addLists(numbers, replicaGroups);
   for (const step of plan) addStep(numbers, step, catalogue);
-  const ids = fingerprint(bytesOf(positions));
-  const steps = fingerprint(bytesOf(new Int32Array(numbers)));
-  return fingerprint(encoder.encode(`${metaDigest(meta, catalogue)} ${ids} ${steps}`));
+  const all = scratch.int32(numbers.length);
+  for (let i = 0; i < numbers.length; i++) all[i] = numbers[i]!;
+  return fingerprint(bytesOf(all));
 }
 
 /** What stands where there is no list, and where there is no rank. */
@@ -66,14 +74,16 @@ function addList(numbers: number[], list: readonly number[] | null): void {
 
 const encoder = new TextEncoder();
 
-const metaDigests = new WeakMap<Catalogue, string>();
+const metaDigests = new WeakMap<Catalogue, Fingerprint>();
 
 /** The fingerprint of a meta, made once. Lengths are numbers there, not text. */
-function metaDigest({ metadata }: SequenceSample, catalogue: Catalogue): string {
+function metaDigest({ metadata }: SequenceSample, catalogue: Catalogue): Fingerprint {
   let digest = metaDigests.get(catalogue);
   if (digest === undefined) {
     const keys = catalogue.keys.map(({ name, dtype, trailingShape }) => [name, dtype, trailingShape]);
-    const lengths = [catalogue.lengths, severalLengths(catalogue)].map((numbers) => fingerprint(bytesOf(numbers)));
+    const lengths = [catalogue.lengths, severalLengths(catalogue)].map((numbers) =>
+      hexOf(fingerprint(bytesOf(numbers)))
+    );
     const text = JSON.stringify([catalogue.ids, keys, lengths]) + metadataText(metadata);
     metaDigests.set(catalogue, digest = fingerprint(encoder.encode(text)));
   }

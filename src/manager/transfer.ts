@@ -22,6 +22,7 @@ import {
   VerificationError,
 } from "../errors.ts";
 import type { FlightEntry, FlightRecorder, FlightStage } from "../flight.ts";
+import { sameList } from "../plan/same_list.ts";
 import type { RedistribStep } from "../plan/step.ts";
 import type { SequenceSample } from "../sample/sequence_sample.ts";
 import { type Cut, cutsOf } from "../transfer/outgoing.ts";
@@ -29,6 +30,7 @@ import type { Phase } from "../transfer/program.ts";
 import { referenceBytes } from "../transfer/reference_bytes.ts";
 import { peersOf, type ReplicaGroup, runProgram } from "../transfer/run.ts";
 import { beforeStart, Deadline, WaitEndedError, type WaitOptions } from "../wait.ts";
+import { type Fingerprint, hexOf } from "./fingerprint.ts";
 import { discard, type Holdings, prepare, releaseStaging, type Reserved } from "./reservation.ts";
 import type { StoredSample } from "./stored_sample.ts";
 import { digestsOfSent, mismatches } from "./verification.ts";
@@ -173,25 +175,24 @@ async function agree(
   const verdicts = words.map(decodeVerdict);
   context.sequence = Math.max(...verdicts.map(({ sequence }) => sequence)) + 1;
   const refusals = collect(verdicts.map((each) => each.refusals));
-  // Where plans differ, the ranks in the minority are named; of equal parties the one with the lowest rank is the standard.
-  const parties = new Map<string, number>();
-  for (const { digest } of verdicts) if (digest !== "") parties.set(digest, (parties.get(digest) ?? 0) + 1);
-  if (parties.size > 1) {
-    const [standard] = [...parties].sort((a, b) => b[1] - a[1])[0]!;
-    const example = verdicts.findIndex(({ digest }) => digest === standard);
-    verdicts.forEach(({ digest }, rank) => {
-      if (digest === "" || digest === standard) return;
-      refusals.push({
-        rank,
-        reason: `its plan, meta, replica groups or verify option differ from those of rank ${example}`,
-      });
-    });
-  }
+  refusals.push(...differences(verdicts.map(({ digest }) => digest)));
   if (refusals.length > 0) throw new RedistributeRefusedError(refusals.sort((a, b) => a.rank - b.rank));
   return {
-    transferId: `${verdicts[0]!.digest.slice(0, 16)}-${context.sequence}`,
+    transferId: `${hexOf(verdicts[0]!.digest).slice(0, 16)}-${context.sequence}`,
     cutsByRank: verdicts.map(({ cuts }) => cuts),
   };
+}
+
+/** Where plans differ, the ranks in the minority are named; of equal parties the one with the lowest rank is the standard. */
+function differences(digests: readonly Fingerprint[]): Refusal[] {
+  if (digests.every((digest) => sameList(digest, digests[0]!))) return [];
+  const names = digests.map(hexOf);
+  const parties = new Map<string, number>();
+  for (const name of names) if (name !== "") parties.set(name, (parties.get(name) ?? 0) + 1);
+  if (parties.size < 2) return [];
+  const [standard] = [...parties].sort((a, b) => b[1] - a[1])[0]!;
+  const reason = `its plan, meta, replica groups or verify option differ from those of rank ${names.indexOf(standard)}`;
+  return names.flatMap((name, rank) => name === "" || name === standard ? [] : [{ rank, reason }]);
 }
 
 /** One small collective of the transfer. From the moment a vote may be on its way this rank is in doubt about the outcome. */

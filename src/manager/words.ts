@@ -8,14 +8,15 @@
 
 import { type Refusal, SeqferryError } from "../errors.ts";
 import type { Cut } from "../transfer/outgoing.ts";
+import type { Fingerprint } from "./fingerprint.ts";
 
 /** Why a rank refuses; which rank it is follows from whose word it is. */
 export type Reason = Omit<Refusal, "rank">;
 
 /** One rank's word in the agreement. */
 export interface Verdict {
-  /** The fingerprint of its terms: 32 hexadecimal digits, or empty where it could not be made. */
-  readonly digest: string;
+  /** The fingerprint of its terms; empty where it could not be made. */
+  readonly digest: Fingerprint;
   /** The number of the last transfer that it knows of. */
   readonly sequence: number;
   /** Why it refuses. */
@@ -25,8 +26,6 @@ export interface Verdict {
 }
 
 const NOTHING = new Uint8Array(0);
-/** Hexadecimal digits of a word of 32 bits. */
-const WORD_DIGITS = 8;
 const encoder = new TextEncoder();
 
 /**
@@ -34,8 +33,7 @@ const encoder = new TextEncoder();
  * reasons.
  */
 export function encodeVerdict({ digest, sequence, refusals, cuts }: Verdict): Uint8Array {
-  const words = [digest.length / WORD_DIGITS];
-  for (let at = 0; at < digest.length; at += WORD_DIGITS) words.push(parseInt(digest.slice(at, at + WORD_DIGITS), 16));
+  const words = [digest.length, ...digest];
   words.push(sequence % 2 ** 32, Math.floor(sequence / 2 ** 32), cuts.length);
   for (const cut of cuts) words.push(cut.length, ...cut);
   const reasons = encodeReasons(refusals);
@@ -49,13 +47,13 @@ export function encodeVerdict({ digest, sequence, refusals, cuts }: Verdict): Ui
 export function decodeVerdict(bytes: Uint8Array): Verdict {
   const words = new Int32Array(bytes.buffer, bytes.byteOffset, Math.floor(bytes.byteLength / 4));
   let at = 0;
-  const next = () => {
+  const nextSigned = () => {
     if (at >= words.length) throw new SeqferryError("a rank's word ends early: is it of the same version of seqferry?");
-    return words[at++]! >>> 0;
+    return words[at++]!;
   };
-  let digest = "";
-  const digestWords = next();
-  for (let i = 0; i < digestWords; i++) digest += next().toString(16).padStart(WORD_DIGITS, "0");
+  const next = () => nextSigned() >>> 0;
+  const digest: number[] = [];
+  for (let left = next(); left > 0; left--) digest.push(nextSigned());
   const sequence = next() + next() * 2 ** 32;
   const cuts = Array.from({ length: next() }, (): Cut => {
     const length = next();

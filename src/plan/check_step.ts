@@ -175,11 +175,17 @@ export class IdPositioner {
    * @param known The known ids.
    * @param positions Their positions.
    * @param room Where {@linkcode IdPositioner.found} is put; as long as all lists together, or null where nobody asks for it.
+   * @param namedIn Zeros to work in, one for each known id.
    */
-  constructor(known: readonly string[], positions: ReadonlyMap<string, number>, room: Int32Array | null) {
+  constructor(
+    known: readonly string[],
+    positions: ReadonlyMap<string, number>,
+    room: Int32Array | null,
+    namedIn: Int32Array = new Int32Array(known.length),
+  ) {
     this.#known = known;
     this.#positions = positions;
-    this.#namedIn = new Int32Array(known.length);
+    this.#namedIn = namedIn;
     this.#found = room;
   }
 

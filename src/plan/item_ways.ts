@@ -89,8 +89,9 @@ export interface WayContext {
  */
 export function forEachWay(plan: readonly RedistribStep[], context: WayContext, visit: (way: Way) => void): number {
   const fences = plan.filter(isFence).length;
-  const tables = tablesOf(plan, context, context.scratch ?? new Scratch());
-  const pathfinder = new Pathfinder(context);
+  const scratch = context.scratch ?? new Scratch();
+  const tables = tablesOf(plan, context, scratch);
+  const pathfinder = new Pathfinder(context, scratch);
   // What stands behind a fence starts where all before it ends, which has to be known first.
   for (let fence = 0; fence < fences; fence++) {
     for (const table of tables) {
@@ -131,19 +132,20 @@ interface LikeKeys {
 
 /** A table for each set of keys whose items go the same ways. */
 function tablesOf(plan: readonly RedistribStep[], context: WayContext, scratch: Scratch): Table[] {
-  const fencesBefore = startsOf(Int32Array.from(plan, (step) => Number(isFence(step))));
+  const fencesBefore = scratch.int32(plan.length);
+  for (let n = 1; n < plan.length; n++) fencesBefore[n] = fencesBefore[n - 1]! + Number(isFence(plan[n - 1]!));
   const sets = likeKeysOf(plan, context, fencesBefore);
-  const wanted = new Uint8Array(plan.length);
+  const wanted = scratch.uint8(plan.length);
   for (const { steps: [first] } of sets) for (const step of first!) wanted[step] = 1;
   const moves: Move[] = [];
   const visit: Parameters<typeof forEachMovement>[2] = (step, movement, ids, begin, end) => {
     if (begin === end) return;
     moves.push({ movement, ids, begin, end, step, fences: fencesBefore[step]! });
   };
-  forEachMovement(plan, context.positions, visit, (step) => wanted[step] === 1);
+  forEachMovement(plan, context.positions, visit, (step) => wanted[step] === 1, scratch);
   return sets.map((set) => {
     if (sets.length === 1) return new Table(set, moves, context.idCount, scratch);
-    const taken = new Uint8Array(plan.length);
+    const taken = scratch.uint8(plan.length);
     for (const step of set.steps[0]!) taken[step] = 1;
     return new Table(set, moves.filter(({ step }) => taken[step] === 1), context.idCount, scratch);
   });
@@ -301,7 +303,7 @@ class Table {
 }
 
 /** The same numbers with room for `length` at least. */
-function grown(list: Int32Array<ArrayBuffer>, length: number): Int32Array<ArrayBuffer> {
+function grown(list: Int32Array, length: number): Int32Array {
   const larger = new Int32Array(Math.max(length, 2 * list.length));
   larger.set(list);
   return larger;
@@ -347,7 +349,7 @@ class Pathfinder {
   /** See {@linkcode Way}. */
   readonly origins: number[] = [];
   hopCount = 0;
-  hops = new Int32Array(64 * HOP_FIELDS);
+  hops: Int32Array;
   readonly casts: Cast[] = [];
   readonly #groups: readonly ReplicaRanks[];
   /** By rank, the first phase in which it can send the item; good for the way whose number is beside it. */
@@ -358,10 +360,11 @@ class Pathfinder {
   #way = 0;
   #step = 0;
 
-  constructor({ worldSize, groups }: WayContext) {
+  constructor({ worldSize, groups }: WayContext, scratch: Scratch) {
     this.#groups = groups ?? [];
-    this.#since = new Int32Array(worldSize);
-    this.#known = new Int32Array(worldSize);
+    this.hops = scratch.int32(64 * HOP_FIELDS);
+    this.#since = scratch.int32(worldSize);
+    this.#known = scratch.int32(worldSize);
   }
 
   /** Fills the lists with the way of a class, up to the given number of fences. */

@@ -5,7 +5,8 @@
  */
 
 import type { RedistribStep } from "./step.ts";
-import { countsOf, startsOf, stretchOf } from "./stretches.ts";
+import { Scratch } from "../scratch.ts";
+import { startsOf, stretchOf } from "./stretches.ts";
 
 /** Ids that one rank sends to the same ranks. */
 export interface Movement {
@@ -61,12 +62,14 @@ export function positionsOf(plan: readonly RedistribStep[], positions: ReadonlyM
  * @param positions Those of all its ids, as {@linkcode positionsOf} gives them.
  * @param visit Told the position of the step too.
  * @param wanted By step, whether its movements are wanted; all are unless told otherwise.
+ * @param scratch What to work in; then the lists of ids are good until it is reset.
  */
 export function forEachMovement(
   plan: readonly RedistribStep[],
   positions: Int32Array,
   visit: (step: number, ...movement: Parameters<VisitMovement>) => void,
   wanted: (step: number) => boolean = () => true,
+  scratch: Scratch = new Scratch(),
 ): void {
   let at = 0;
   let n = 0;
@@ -91,7 +94,7 @@ export function forEachMovement(
       }
       case "scatter": {
         const lists = step.ids.map((ids) => positions.subarray(at, at += ids.length));
-        sets ??= new DestinationSets(positions);
+        sets ??= new DestinationSets(positions, scratch);
         for (const { destinations, ids } of sets.of(step.dsts, lists)) {
           inShares(step.root, destinations, ids, 0, ids.length, visitOne);
         }
@@ -148,12 +151,14 @@ interface DestinationSet {
 class DestinationSets {
   /** By id the number of its set so far. */
   readonly #setOf: Int32Array;
+  readonly #scratch: Scratch;
 
   /** For the steps of a plan whose ids have these positions. */
-  constructor(positions: Int32Array) {
+  constructor(positions: Int32Array, scratch: Scratch) {
     let last = -1;
     for (let i = 0; i < positions.length; i++) if (positions[i]! > last) last = positions[i]!;
-    this.#setOf = new Int32Array(last + 1);
+    this.#setOf = scratch.int32(last + 1);
+    this.#scratch = scratch;
   }
 
   /** By set of destinations the ids that go there; in the order in which the ranks, ascending, name them. */
@@ -161,7 +166,7 @@ class DestinationSets {
     const order = dsts.map((dst, i) => ({ dst, ids: positions[i]! })).sort((a, b) => a.dst - b.dst);
     const parents = [-1];
     const added = [-1];
-    const named = new Int32Array(positions.reduce((total, { length }) => total + length, 0));
+    const named = this.#scratch.int32(positions.reduce((total, { length }) => total + length, 0));
     let count = 0;
     for (const { dst, ids } of order) {
       count = addDestination(parents, this.#setOf, ids, named, count);
@@ -172,7 +177,7 @@ class DestinationSets {
       for (; set > 0; set = parents[set]!) destinations.push(added[set]!);
       return destinations.reverse();
     };
-    return sortedOut(parents.length, this.#setOf, named.subarray(0, count))
+    return sortedOut(parents.length, this.#setOf, named.subarray(0, count), this.#scratch)
       .map(({ set, ids }) => ({ destinations: destinationsOf(set), ids }));
   }
 }
@@ -207,17 +212,24 @@ function addDestination(
 }
 
 /** The ids of each set that has any, in the order in which they were named; forgets what set they were in. */
-function sortedOut(sets: number, setOf: Int32Array, named: Int32Array): { set: number; ids: Int32Array }[] {
-  const begins = startsOf(countsOf(named.map((id) => setOf[id]!), sets));
-  const ends = begins.slice();
-  const ids = new Int32Array(named.length);
+function sortedOut(
+  sets: number,
+  setOf: Int32Array,
+  named: Int32Array,
+  scratch: Scratch,
+): { set: number; ids: Int32Array }[] {
+  const counts = scratch.int32(sets);
+  for (let i = 0; i < named.length; i++) counts[setOf[named[i]!]!]!++;
+  const begins = startsOf(counts, scratch.int32(sets + 1));
+  const ids = scratch.int32(named.length);
   for (let i = 0; i < named.length; i++) {
-    ids[ends[setOf[named[i]!]!]!++] = named[i]!;
+    const set = setOf[named[i]!]!;
+    ids[begins[set + 1]! - counts[set]!--] = named[i]!;
     setOf[named[i]!] = 0;
   }
   const found: { set: number; ids: Int32Array }[] = [];
   for (let set = 0; set < sets; set++) {
-    if (ends[set]! > begins[set]!) found.push({ set, ids: stretchOf(ids, begins[set]!, ends[set]!) });
+    if (begins[set + 1]! > begins[set]!) found.push({ set, ids: stretchOf(ids, begins[set]!, begins[set + 1]!) });
   }
   return found;
 }

@@ -11,9 +11,8 @@ export function countsOf(numbers: ArrayLike<number>, end: number): Int32Array {
   return counts;
 }
 
-/** Where each of stretches of these lengths begins when they lie one after another, and where the last one ends. */
-export function startsOf(lengths: Int32Array): Int32Array {
-  const starts = new Int32Array(lengths.length + 1);
+/** Where each of stretches of these lengths begins when they lie one after another, and where the last one ends. `starts` takes them, one more than the lengths. */
+export function startsOf(lengths: Int32Array, starts: Int32Array = new Int32Array(lengths.length + 1)): Int32Array {
   for (let i = 0; i < lengths.length; i++) starts[i + 1] = starts[i]! + lengths[i]!;
   return starts;
 }

@@ -65,7 +65,8 @@ export function resolvePlan(
   scratch: Scratch = new Scratch(),
 ): Int32Array {
   const { worldSize, meta, positions } = options;
-  const positioner = new IdPositioner(meta.ids, positions, scratch.int32(countIds(requireSteps(plan))));
+  const room = scratch.int32(countIds(requireSteps(plan)));
+  const positioner = new IdPositioner(meta.ids, positions, room, scratch.int32(meta.ids.length));
   requireSteps(plan).forEach((step, i) => checkOneAgainst(meta, step, `plan[${i}]`, worldSize, positioner));
   return positioner.found;
 }

@@ -1,8 +1,10 @@
 import { assertEquals, assertNotEquals } from "@std/assert";
+import type { Fingerprint } from "../../src/manager/fingerprint.ts";
 import { type Terms, termsDigest } from "../../src/manager/terms.ts";
 import { positionsOf } from "../../src/plan/movements.ts";
 import type { RedistribStep } from "../../src/plan/step.ts";
 import { SequenceSample } from "../../src/sample/sequence_sample.ts";
+import { Scratch } from "../../src/scratch.ts";
 import { catalogueOf } from "../../src/transfer/catalogue.ts";
 
 function metaOf({ ids = ["a", "b", "c", "d"], keys = ["x", "y"], length = 3, task = "math" } = {}): SequenceSample {
@@ -43,7 +45,7 @@ const scatter: RedistribStep = {
 };
 const fence: RedistribStep = { commType: "exchange", root: null, srcs: [], dsts: [], ids: [], keys: ["x"] };
 
-function digest(changed: Partial<Omit<Terms, "catalogue" | "positions">> = {}): string {
+function digest(changed: Partial<Omit<Terms, "catalogue" | "positions">> = {}): Fingerprint {
   const { meta, plan, ...rest } = {
     meta: metaOf(),
     plan: [exchange, bcast],
@@ -52,7 +54,10 @@ function digest(changed: Partial<Omit<Terms, "catalogue" | "positions">> = {}): 
     ...changed,
   };
   const catalogue = catalogueOf(meta);
-  return termsDigest({ meta, catalogue, plan, positions: positionsOf(plan, catalogue.idIndices), ...rest });
+  return termsDigest(
+    { meta, catalogue, plan, positions: positionsOf(plan, catalogue.idIndices), ...rest },
+    new Scratch(),
+  );
 }
 
 Deno.test("termsDigest() is the same for equal terms, whoever made them", () => {

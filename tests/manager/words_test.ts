@@ -3,10 +3,10 @@ import { SeqferryError } from "../../mod.ts";
 import { decodeReasons, decodeVerdict, encodeReasons, encodeVerdict, type Verdict } from "../../src/manager/words.ts";
 
 const verdicts: Verdict[] = [
-  { digest: "0123456789abcdef00000000ffffffff", sequence: 0, refusals: [], cuts: [] },
-  { digest: "", sequence: 2 ** 40 + 3, refusals: [{ reason: "geht nicht: 零", id: "a", key: "k" }], cuts: [] },
+  { digest: [0x01234567, 0x6bcdef01, 0, -1], sequence: 0, refusals: [], cuts: [] },
+  { digest: [], sequence: 2 ** 40 + 3, refusals: [{ reason: "geht nicht: 零", id: "a", key: "k" }], cuts: [] },
   {
-    digest: "80000000000000007fffffff00000001",
+    digest: [-(2 ** 31), 0, 2 ** 31 - 1, 1],
     sequence: 2 ** 32 - 1,
     refusals: [{ reason: "one" }, { reason: "two", id: "" }],
     cuts: [[0, -1, 3, 17], [2, 4095, 0, 1, 2, 2 ** 31 - 1]],
