@@ -6,7 +6,8 @@
  * ```
  *
  * `--only` takes the cells whose name has a text; `--sample` some of them, drawn by the seed; `--from` and `--count` a stretch of those, so that a long run
- * can be done in parts. Prints each failure, and the counts. Exit code 0 when nothing failed, else 1.
+ * can be done in parts. Prints each failure, and the counts. Exit code 0 when nothing failed, else 1; 2 for
+ * wrong flags.
  *
  * @module
  */
@@ -16,20 +17,20 @@ import { allCallCells } from "../tests/faults/call_cells.ts";
 import { allCells, type Cell, runCells } from "../tests/faults/cells.ts";
 import { drawn } from "../tests/faults/draw.ts";
 import { allProcessCells, type ProcessCell, runProcessCells } from "../tests/faults/process_cells.ts";
-import { refuseFlag } from "./refuse.ts";
+import { refuseFlag, wholeFlag } from "./refuse.ts";
 
 const flags = parseArgs(Deno.args, {
   string: ["only", "sample", "seed", "from", "count", "at-once"],
   unknown: refuseFlag,
 });
-const seed = Number(flags.seed ?? 1);
+const seed = wholeFlag(flags, "seed", 1);
 const only = flags.only as string | undefined;
 const all = [...await allCells(), ...await allCallCells(), ...await allProcessCells()].filter(({ name }) =>
   only === undefined || name.includes(only)
 );
-const sample = drawn<Cell | ProcessCell>(all, flags.sample === undefined ? all.length : Number(flags.sample), seed);
-const from = Number(flags.from ?? 0);
-const cells = sample.slice(from, from + Number(flags.count ?? sample.length));
+const sample = drawn<Cell | ProcessCell>(all, wholeFlag(flags, "sample", all.length), seed);
+const from = wholeFlag(flags, "from", 0);
+const cells = sample.slice(from, from + wholeFlag(flags, "count", sample.length));
 print(`${all.length} cells, ${cells.length} to run, seed ${seed}`);
 const started = performance.now();
 let announced = 0;
@@ -39,7 +40,7 @@ const announce = (done: number) => {
   print(`${done} cells after ${((performance.now() - started) / 1000).toFixed(0)} s`);
 };
 const inProcess = cells.filter((cell) => cell.where === "one process");
-const failures = await runCells(inProcess, { atOnce: Number(flags["at-once"] ?? 6), onLot: announce });
+const failures = await runCells(inProcess, { atOnce: wholeFlag(flags, "at-once", 6, 1), onLot: announce });
 const inProcesses = cells.filter((cell) => cell.where === "processes");
 const processes = await runProcessCells(inProcesses, (done) => announce(inProcess.length + done));
 failures.push(...processes.failures);

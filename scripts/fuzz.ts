@@ -5,7 +5,7 @@
  * deno task fuzz --count 100000 [--seed S] [--parser NAME]
  * ```
  *
- * Prints one line for each parser, and the first inputs that ended otherwise. Exit code 0 when there are none, else 1.
+ * Prints one line for each parser, and the first inputs that ended otherwise. Exit code 0 when there are none, else 1; 2 for wrong flags.
  *
  * @module
  */
@@ -13,20 +13,19 @@
 import { parseArgs } from "@std/cli";
 import { random } from "../tests/faults/draw.ts";
 import { feed, PARSERS } from "../tests/properties/parsers.ts";
-import { refuseFlag } from "./refuse.ts";
+import { refuse, refuseFlag, wholeFlag } from "./refuse.ts";
 
 /** How much the memory of a process may grow while it reads: the collector's own ups and downs. */
 const MOST_GROWTH = 256 * 2 ** 20;
 
-const flags = parseArgs(Deno.args, { string: ["count", "seed", "parser"], unknown: refuseFlag }) as Record<
-  string,
-  string | undefined
->;
-const count = Number(flags.count ?? 10_000);
-const seed = Number(flags.seed ?? 1);
+const flags = parseArgs(Deno.args, { string: ["count", "seed", "parser"], unknown: refuseFlag });
+const count = wholeFlag(flags, "count", 10_000);
+const seed = wholeFlag(flags, "seed", 1);
 const parsers = PARSERS.filter(({ name }) => flags.parser === undefined || name === flags.parser);
-let failed = parsers.length === 0;
-if (failed) print(`there is no parser ${flags.parser}; there are ${PARSERS.map(({ name }) => name).join(", ")}`);
+if (parsers.length === 0) {
+  refuse(`there is no parser ${flags.parser}; there are ${PARSERS.map(({ name }) => name).join(", ")}`);
+}
+let failed = false;
 for (const parser of parsers) {
   const started = performance.now();
   const { accepted, longestMs, growth, failures } = feed(parser, count, random(seed));

@@ -15,14 +15,11 @@
 import { parseArgs } from "@std/cli";
 import type { FigureName } from "../tests/soak/figures.ts";
 import { soak } from "../tests/soak/soak.ts";
-import { refuseFlag } from "./refuse.ts";
+import { refuseFlag, wholeFlag } from "./refuse.ts";
 
-const flags = parseArgs(Deno.args, { string: ["rounds", "seed", "from-lap"], unknown: refuseFlag }) as Record<
-  string,
-  string | undefined
->;
-const rounds = whole("rounds", 1000);
-const seed = whole("seed", 1);
+const flags = parseArgs(Deno.args, { string: ["rounds", "seed", "from-lap"], unknown: refuseFlag });
+const rounds = wholeFlag(flags, "rounds", 1000);
+const seed = wholeFlag(flags, "seed", 1);
 const started = performance.now();
 const seconds = () => ((performance.now() - started) / 1000).toFixed(0);
 let announced = 0;
@@ -30,7 +27,7 @@ print(`${rounds} rounds, seed ${seed}`);
 const { kinds, figures: { begin, peak, end }, failures } = await soak({
   rounds,
   seed,
-  fromLap: whole("from-lap", 0),
+  fromLap: wholeFlag(flags, "from-lap", 0),
   onLap(done) {
     if (done - announced < 1000) return;
     announced = done;
@@ -50,15 +47,6 @@ for (const name of Object.keys(begin) as FigureName[]) {
 for (const failure of failures) print(`FAILED ${failure}`);
 print(`${rounds} rounds, seed ${seed}, ${failures.length} failures, ${seconds()} s`);
 Deno.exit(failures.length === 0 ? 0 : 1);
-
-function whole(name: string, unless: number): number {
-  const text = flags[name];
-  if (text === undefined) return unless;
-  const value = /^\d+$/.test(text) ? Number(text) : NaN;
-  if (Number.isSafeInteger(value)) return value;
-  print(`--${name}: it is an integer from 0 up, not ${text}`);
-  Deno.exit(2);
-}
 
 function print(text: string): void {
   Deno.stdout.writeSync(new TextEncoder().encode(`${text}\n`));

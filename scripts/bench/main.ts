@@ -21,7 +21,7 @@ import { median, memcpyBytesPerSecond } from "./floor.ts";
 import { measureGloo } from "./gloo.ts";
 import { measureHostCost } from "./host_cost.ts";
 import { measurePlanning } from "./planning.ts";
-import { refuse } from "../refuse.ts";
+import { refuse, wholeFlag } from "../refuse.ts";
 import type { Measured } from "./rank.ts";
 import { RankProcess } from "./rank_process.ts";
 
@@ -61,10 +61,9 @@ const patterns = list<Pattern>("patterns", ["gather-scatter", "bcast", "direct",
   "bcast",
   "direct",
 ]);
+/** How many repeats were asked for; 0 where that is left to the size. */
+const given = wholeFlag(flags, "repeats", 0, 1);
 const caseIndices = list("cases", CASES.map((_, i) => String(i)), quick ? ["0"] : undefined).map(Number);
-if (flags.repeats !== undefined && !(Number(flags.repeats) >= 1)) {
-  refuse(`--repeats is a number from 1 up, not ${flags.repeats}`);
-}
 
 const library = await (async () => {
   using runtime = await openRuntime({ backend: "cpu" });
@@ -81,7 +80,7 @@ const floors: number[] = [memcpyBytesPerSecond()];
 for (const caseIndex of caseIndices) {
   const { name, worldSize } = CASES[caseIndex]!;
   for (const size of sizes) {
-    const repeats = flags.repeats === undefined ? (quick ? 3 : REPEATS[size]) : Number(flags.repeats);
+    const repeats = given || (quick ? 3 : REPEATS[size]);
     for (const pattern of patterns) {
       const measured = await redistribution(caseIndex, size, pattern, quick ? 1 : WARM_UP[size], repeats);
       floors.push(memcpyBytesPerSecond());
