@@ -19,6 +19,7 @@
 import { countIds, forEachMovement, idListsOf, type Movement } from "./movements.ts";
 import { Scratch } from "../scratch.ts";
 import { sameList } from "./same_list.ts";
+import { SetTree } from "./set_tree.ts";
 import { isFence, type RedistribStep } from "./step.ts";
 import { startsOf, stretchOf } from "./stretches.ts";
 
@@ -93,10 +94,8 @@ export function forEachWay(plan: readonly RedistribStep[], context: WayContext, 
   const tables = tablesOf(plan, context, scratch);
   const pathfinder = new Pathfinder(context, scratch);
   // What stands behind a fence starts where all before it ends, which has to be known first.
-  for (let fence = 0; fence < fences; fence++) {
-    for (const table of tables) {
-      for (let c = 0; c < table.classCount; c++) if (table.hasBetween(c, fence)) pathfinder.find(table, c, fence);
-    }
+  for (const [fence, classes] of classesByFence(tables, fences).entries()) {
+    for (const { table, c } of classes) pathfinder.find(table, c, fence);
     pathfinder.floors.push(pathfinder.phases);
   }
   for (const table of tables) {
@@ -108,6 +107,24 @@ export function forEachWay(plan: readonly RedistribStep[], context: WayContext, 
     }
   }
   return pathfinder.phases;
+}
+
+/** By number of fences before them, up to that of the last but one, the classes that have moves there. */
+function classesByFence(tables: readonly Table[], fences: number): { table: Table; c: number }[][] {
+  const classes = Array.from({ length: fences }, (): { table: Table; c: number }[] => []);
+  if (fences === 0) return classes;
+  const path: number[] = [];
+  for (const table of tables) {
+    for (let c = 0; c < table.classCount; c++) {
+      const count = table.movesOf(c, path);
+      for (let m = 0, last = -1; m < count; m++) {
+        const move = table.moveAt(path[m]!);
+        if (move.fences !== last && move.fences < fences) classes[move.fences]!.push({ table, c });
+        last = move.fences;
+      }
+    }
+  }
+  return classes;
 }
 
 /** A movement and its place in the plan. */
@@ -198,54 +215,48 @@ class Table {
   readonly keys: readonly number[];
   readonly #steps: readonly (readonly number[])[];
   readonly #moves: readonly Move[];
-  /** By id, its moves: those of id i from `#begin[i]` to `#begin[i + 1]`. */
-  readonly #movesOfId: Int32Array;
-  readonly #begin: Int32Array;
-  /** By class, one of its ids; where its ids begin in `#ids`, and at last where they end. */
-  readonly #first: number[] = [];
-  readonly #firstPlace: Int32Array;
+  /** The moves of ids. */
+  readonly #tree: SetTree;
+  /** By class the set of its moves; where its ids begin in `#ids`, and at last where they end. */
+  readonly #sets: number[] = [];
+  readonly #begins: number[] = [0];
   readonly #ids: Int32Array;
 
   constructor({ keys, steps }: LikeKeys, moves: readonly Move[], idCount: number, scratch: Scratch) {
     this.keys = keys;
     this.#steps = steps;
     this.#moves = moves;
-    const begin = this.#begin = scratch.int32(idCount + 1);
-    for (const move of moves) for (let i = move.begin; i < move.end; i++) begin[move.ids[i]! + 1]!++;
-    for (let i = 0; i < idCount; i++) begin[i + 1]! += begin[i]!;
-    const movesOfId = this.#movesOfId = scratch.int32(begin[idCount]!);
-    const end = scratch.int32(idCount + 1);
-    end.set(begin);
-    for (let m = 0; m < moves.length; m++) {
-      const { ids, begin, end: stop } = moves[m]!;
-      for (let i = begin; i < stop; i++) movesOfId[end[ids[i]!]!++] = m;
+    const tree = this.#tree = new SetTree(scratch.int32(idCount));
+    for (let m = 0; m < moves.length; m++) tree.add(m, moves[m]!.ids, moves[m]!.begin, moves[m]!.end);
+    const begins = scratch.int32(tree.size + 1);
+    countUp(tree.setOf, begins);
+    for (let set = 1; set < tree.size; set++) {
+      begins[set + 1]! += begins[set]!;
+      if (begins[set + 1] === begins[set]) continue;
+      this.#sets.push(set);
+      this.#begins.push(begins[set + 1]!);
     }
-    const classOf = this.#classify(idCount, scratch);
-    this.#firstPlace = scratch.int32(this.classCount + 1);
-    for (const c of classOf) if (c >= 0) this.#firstPlace[c + 1]!++;
-    for (let c = 0; c < this.classCount; c++) this.#firstPlace[c + 1]! += this.#firstPlace[c]!;
-    this.#ids = scratch.int32(this.#firstPlace[this.classCount]!);
-    const place = scratch.int32(this.classCount + 1);
-    place.set(this.#firstPlace);
-    for (let id = 0; id < idCount; id++) if (classOf[id]! >= 0) this.#ids[place[classOf[id]!]!++] = id;
+    this.#ids = scratch.int32(begins[tree.size]!);
+    putInOrder(tree.setOf, begins, this.#ids);
   }
 
   get classCount(): number {
-    return this.#first.length;
+    return this.#sets.length;
   }
 
   /** The ids of a class, ascending. */
   idsOf(c: number): Int32Array {
-    return stretchOf(this.#ids, this.#firstPlace[c]!, this.#firstPlace[c + 1]!);
+    return stretchOf(this.#ids, this.#begins[c]!, this.#begins[c + 1]!);
   }
 
-  /** How many moves the ids of a class have, and each of them. */
-  moveCount(c: number): number {
-    return this.#begin[this.#first[c]! + 1]! - this.#begin[this.#first[c]!]!;
+  /** The positions of the moves of a class, ascending; put into `positions`. Returns how many there are. */
+  movesOf(c: number, positions: number[]): number {
+    return this.#tree.thingsOf(this.#sets[c]!, positions);
   }
 
-  move(c: number, i: number): Move {
-    return this.#moves[this.#movesOfId[this.#begin[this.#first[c]!]! + i]!]!;
+  /** The move at a position. */
+  moveAt(position: number): Move {
+    return this.#moves[position]!;
   }
 
   /** See {@linkcode Way}. */
@@ -261,45 +272,16 @@ class Table {
     }
     return steps.map((list) => list[low]!);
   }
+}
 
-  /** Whether a class has a move that stands after so many fences. */
-  hasBetween(c: number, fences: number): boolean {
-    for (let i = 0; i < this.moveCount(c); i++) if (this.move(c, i).fences === fences) return true;
-    return false;
-  }
+/** Counts the ids in each set but the empty one: for set n at n + 1. */
+function countUp(setOf: Int32Array, counts: Int32Array): void {
+  for (let id = 0; id < setOf.length; id++) if (setOf[id]! > 0) counts[setOf[id]! + 1]!++;
+}
 
-  /** By id, its class; -1 where it has no moves. */
-  #classify(idCount: number, scratch: Scratch): Int32Array {
-    const classOf = scratch.int32(idCount).fill(-1);
-    // A hash table with open addressing: class number + 1, or 0.
-    const mask = 2 ** Math.ceil(Math.log2(2 * idCount + 2)) - 1;
-    const slots = scratch.int32(mask + 1);
-    const movesOfId = this.#movesOfId;
-    // In the order of the moves, because those of a class are looked at again in the order of classes: what lies together is read together.
-    for (const move of this.#moves) {
-      for (let n = move.begin; n < move.end; n++) {
-        const id = move.ids[n]!;
-        if (classOf[id]! >= 0) continue;
-        const begin = this.#begin[id]!;
-        const end = this.#begin[id + 1]!;
-        let hash = end - begin;
-        for (let i = begin; i < end; i++) hash = Math.imul(hash ^ movesOfId[i]!, 0x9e3779b1) ^ (hash >>> 15);
-        let slot = (hash ^ (hash >>> 16)) & mask;
-        while (slots[slot]! > 0 && !this.#sameMoves(this.#first[slots[slot]! - 1]!, id)) slot = (slot + 1) & mask;
-        if (slots[slot] === 0) slots[slot] = this.#first.push(id);
-        classOf[id] = slots[slot]! - 1;
-      }
-    }
-    return classOf;
-  }
-
-  #sameMoves(a: number, b: number): boolean {
-    const [beginA, beginB] = [this.#begin[a]!, this.#begin[b]!];
-    const count = this.#begin[a + 1]! - beginA;
-    if (this.#begin[b + 1]! - beginB !== count) return false;
-    for (let i = 0; i < count; i++) if (this.#movesOfId[beginA + i] !== this.#movesOfId[beginB + i]) return false;
-    return true;
-  }
+/** Puts the ids of each set where they begin, which moves on to where they end. */
+function putInOrder(setOf: Int32Array, begins: Int32Array, ids: Int32Array): void {
+  for (let id = 0; id < setOf.length; id++) if (setOf[id]! > 0) ids[begins[setOf[id]!]!++] = id;
 }
 
 /** The same numbers with room for `length` at least. */
@@ -355,6 +337,8 @@ class Pathfinder {
   /** By rank, the first phase in which it can send the item; good for the way whose number is beside it. */
   readonly #since: Int32Array;
   readonly #known: Int32Array;
+  /** The moves of the class; filled anew for each. */
+  readonly #path: number[] = [];
   /** Filled anew for each movement. */
   readonly #missing: number[] = [];
   #way = 0;
@@ -374,10 +358,9 @@ class Pathfinder {
     if (origins.length > 0) origins.length = 0;
     if (casts.length > 0) casts.length = 0;
     this.hopCount = 0;
-    const count = table.moveCount(c);
+    const count = table.movesOf(c, this.#path);
     for (let m = 0; m < count; m++) {
-      const move = table.move(c, m);
-      const { movement, step, fences } = move;
+      const { movement, step, fences } = table.moveAt(this.#path[m]!);
       const { source } = movement;
       if (fences > fencesAtMost) break;
       this.#step = step;

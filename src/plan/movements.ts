@@ -6,6 +6,7 @@
 
 import type { RedistribStep } from "./step.ts";
 import { Scratch } from "../scratch.ts";
+import { SetTree } from "./set_tree.ts";
 import { startsOf, stretchOf } from "./stretches.ts";
 
 /** Ids that one rank sends to the same ranks. */
@@ -143,71 +144,40 @@ interface DestinationSet {
   readonly ids: Int32Array;
 }
 
-/**
- * Finds the ids that a scatter sends to the same ranks.
- *
- * Sets of destinations form a tree: one destination more leads from a set to a child. 0 is the empty set.
- */
+/** Finds the ids that a scatter sends to the same ranks. */
 class DestinationSets {
-  /** By id the number of its set so far. */
-  readonly #setOf: Int32Array;
   readonly #scratch: Scratch;
+  readonly #setOf: Int32Array;
 
   /** For the steps of a plan whose ids have these positions. */
   constructor(positions: Int32Array, scratch: Scratch) {
     let last = -1;
     for (let i = 0; i < positions.length; i++) if (positions[i]! > last) last = positions[i]!;
-    this.#setOf = scratch.int32(last + 1);
     this.#scratch = scratch;
+    this.#setOf = scratch.int32(last + 1);
   }
 
   /** By set of destinations the ids that go there; in the order in which the ranks, ascending, name them. */
   of(dsts: readonly number[], positions: readonly Int32Array[]): DestinationSet[] {
     const order = dsts.map((dst, i) => ({ dst, ids: positions[i]! })).sort((a, b) => a.dst - b.dst);
-    const parents = [-1];
-    const added = [-1];
+    const tree = new SetTree(this.#setOf);
     const named = this.#scratch.int32(positions.reduce((total, { length }) => total + length, 0));
     let count = 0;
     for (const { dst, ids } of order) {
-      count = addDestination(parents, this.#setOf, ids, named, count);
-      while (added.length < parents.length) added.push(dst);
+      count = addNew(ids, tree.setOf, named, count);
+      tree.add(dst, ids, 0, ids.length);
     }
-    const destinationsOf = (set: number) => {
+    return sortedOut(tree.size, tree.setOf, named.subarray(0, count), this.#scratch).map(({ set, ids }) => {
       const destinations: number[] = [];
-      for (; set > 0; set = parents[set]!) destinations.push(added[set]!);
-      return destinations.reverse();
-    };
-    return sortedOut(parents.length, this.#setOf, named.subarray(0, count), this.#scratch)
-      .map(({ set, ids }) => ({ destinations: destinationsOf(set), ids }));
+      tree.thingsOf(set, destinations);
+      return { destinations, ids };
+    });
   }
 }
 
-/**
- * Notes that ids go to one destination more: each moves on to a child of its set, which has that as its parent. Those that are named for the first time are put
- * into `named` behind the first `count`; returns how many are there then.
- */
-function addDestination(
-  parents: number[],
-  setOf: Int32Array,
-  ids: Int32Array,
-  named: Int32Array,
-  count: number,
-): number {
-  const children = new Map<number, number>();
-  // Neighbours mostly have the same set.
-  let before = -1, after = 0;
-  for (let i = 0; i < ids.length; i++) {
-    const id = ids[i]!;
-    const set = setOf[id]!;
-    if (set === 0) named[count++] = id;
-    if (set !== before) {
-      before = set;
-      const known = children.get(set);
-      after = known ?? parents.push(set) - 1;
-      if (known === undefined) children.set(set, after);
-    }
-    setOf[id] = after;
-  }
+/** Puts the ids that are in no set yet behind the first `count` of `named`; returns how many are there then. */
+function addNew(ids: Int32Array, setOf: Int32Array, named: Int32Array, count: number): number {
+  for (let i = 0; i < ids.length; i++) if (setOf[ids[i]!] === 0) named[count++] = ids[i]!;
   return count;
 }
 
