@@ -115,7 +115,8 @@ export class Communicator implements AsyncDisposable {
     try {
       await communicator.settled("ncclCommInitRankConfig", deadline);
       exchange = new Exchange(communicator);
-      communicator.greetings = await exchange.gather("the greeting", options.greeting ?? new Uint8Array(), deadline);
+      const greetings = await exchange.gather("the greeting", options.greeting ?? new Uint8Array(), deadline);
+      communicator.greetings = greetings.map((greeting) => greeting.slice());
     } catch (error) {
       const missing = communicator.awaitedPeers();
       const lost = isRemoteError(error) ? communicator.lostPeer() : null;

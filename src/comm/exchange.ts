@@ -47,6 +47,8 @@ export class Exchange implements Disposable {
   readonly #device: DeviceRuntime;
   readonly #slots: Slots;
   #extra: Slots | undefined;
+  /** Those of the round under way; after a failure, of the one that failed. */
+  #underWay: Slots | undefined;
   #round = 0;
 
   /** Reserves the slots. */
@@ -79,12 +81,10 @@ export class Exchange implements Disposable {
       this.#releaseExtra();
       return await this.#inParts(what, first, payload, longest, deadline);
     }
-    try {
-      return (await this.#run(what, this.#extra!, payload, deadline)).map(({ inline }) => inline);
-    } finally {
-      // After a failure the library may still write there: then the memory goes when the communicator has.
-      if (this.#communicator.isOpen) this.#releaseExtra();
-    }
+    const all = await this.#run(what, this.#extra!, payload, deadline);
+    // Not after a failure: then the library may still write there, and the memory goes when the communicator has.
+    this.#releaseExtra();
+    return all.map(({ inline }) => inline);
   }
 
   /** Brings what did not fit into the first round, a slot's worth each time. */
@@ -107,15 +107,19 @@ export class Exchange implements Disposable {
     return whole;
   }
 
-  /** The ranks whose bytes of the round under way have not come; after an abort too, as long as this object is not disposed. */
+  /**
+   * The other ranks whose bytes of the round under way, or of the one that failed, have not come; none where there is no such round. After an abort too, as
+   * long as this object is not disposed.
+   */
   async missing(deadline: Deadline): Promise<number[]> {
-    const { memory, slotBytes } = this.#extra ?? this.#slots;
-    const { worldSize } = this.#communicator;
+    if (this.#underWay === undefined) return [];
+    const { memory, slotBytes } = this.#underWay;
+    const { rank: own, worldSize } = this.#communicator;
     const from = memory.address + BigInt(slotBytes);
     const bytes = await this.#device.copier.read(from, worldSize * slotBytes, deadline);
     const view = new DataView(bytes.buffer);
     return Array.from({ length: worldSize }, (_, rank) => rank).filter((rank) =>
-      view.getUint32(rank * slotBytes, true) !== this.#round
+      rank !== own && view.getUint32(rank * slotBytes, true) !== this.#round
     );
   }
 
@@ -130,6 +134,7 @@ export class Exchange implements Disposable {
     const { stream } = this.#communicator;
     const room = slotBytes - HEADER_BYTES;
     this.#round++;
+    this.#underWay = slots;
     headers.setUint32(0, this.#round, true);
     headers.setUint32(4, payload.byteLength, true);
     out.set(payload.byteLength <= room ? payload : payload.subarray(0, room), HEADER_BYTES);
@@ -144,6 +149,7 @@ export class Exchange implements Disposable {
     const group = await issuing;
     stream.copyToHost(back, received);
     await pollUntil(what, () => group.isDone() && stream.isIdle(), deadline);
+    this.#underWay = undefined;
     return this.#words(slots);
   }
 

@@ -11,7 +11,7 @@ import type { DeviceRuntime } from "./runtime.ts";
 /** All that is pinned: memory that the collector gave to something else would be pinned still, whoever forgot to dispose of it. */
 const pinned = new Set<Uint8Array>();
 
-/** A JavaScript ArrayBuffer, page-locked by `cudaHostRegister`. The owner keeps it until the last copy from or to it has passed. */
+/** A JavaScript ArrayBuffer, page-locked by `cudaHostRegister`. The owner keeps it until the last copy from or to it has passed, or gives it up with the communicator whose group the copy stands behind. */
 export class PinnedBuffer implements Disposable {
   /** The memory. */
   readonly bytes: Uint8Array<ArrayBuffer>;
@@ -32,9 +32,12 @@ export class PinnedBuffer implements Disposable {
   [Symbol.dispose](): void {
     if (!this.#registered) return;
     this.#registered = false;
-    const code = this.#runtime.libraries.cudart.symbols.cudaHostUnregister(this.bytes);
-    this.#runtime.released("cudaHostUnregister", code);
-    // Otherwise it may be pinned still.
-    if (code === cudaSuccess) pinned.delete(this.bytes);
+    // What is outstanding may still be read from it or written to it.
+    this.#runtime.whenNoGroup(() => {
+      const code = this.#runtime.libraries.cudart.symbols.cudaHostUnregister(this.bytes);
+      this.#runtime.released("cudaHostUnregister", code);
+      // Otherwise it may be pinned still.
+      if (code === cudaSuccess) pinned.delete(this.bytes);
+    });
   }
 }

@@ -71,6 +71,8 @@ export class DataManager implements AsyncDisposable {
   #queue: Promise<unknown> = Promise.resolve();
   #pending = 0;
   #closed = false;
+  /** Fires when the manager is disposed. */
+  readonly #ending = new AbortController();
 
   private constructor(communicator: Communicator, layout: ClusterLayout | undefined) {
     this.#communicator = communicator;
@@ -237,57 +239,60 @@ export class DataManager implements AsyncDisposable {
    * install it, else all discard it. Replica groups are made anew where all ranks had them.
    *
    * @throws {DeadlineError} when not all ranks take part in time, and {PeerLostError} when one is lost meanwhile; rebuild again with another unique id.
+   * @throws {ManagerBusyError} in the middle of a transfer, and {@linkcode ClosedError} when the manager is disposed meanwhile.
    */
   async rebuild(options: { uniqueId: Uint8Array } & WaitOptions): Promise<void> {
     this.#mustBeOpen();
     if (this.#pending > 0) throw new ManagerBusyError("rebuild was called in the middle of a transfer");
     this.#pending++;
-    try {
-      const deadline = new Deadline(options);
-      const { rank, worldSize } = this.#communicator;
-      this.#communicator.abort();
-      await this.#communicator.ended();
-      const waiting = {
-        timeoutMs: deadline.remainingMs,
-        ...(options.signal === undefined ? {} : { signal: options.signal }),
-      };
-      const mine: Recollection = {
-        lastCommitted: this.#lastCommitted,
-        prepared: this.#prepared?.transferId ?? null,
-        sequence: this.#sequence,
-        hadGroups: this.#hasGroups,
-      };
-      const communicator = await Communicator.init(this.#device, {
-        uniqueId: options.uniqueId,
-        rank,
-        worldSize,
-        greeting: new TextEncoder().encode(JSON.stringify(mine)),
-        ...waiting,
-      });
-      let exchange: Exchange;
-      try {
-        exchange = new Exchange(communicator);
-      } catch (error) {
-        communicator.abort();
-        await communicator.ended();
-        throw error;
-      }
-      this.#exchange[Symbol.dispose]();
-      this.#communicator = communicator;
-      this.#exchange = exchange;
-      this.#replicaGroups = [];
-      await this.#orAbort("rebuild", () => this.#settle(deadline));
-    } catch (error) {
-      throw this.#told(error);
-    } finally {
-      this.#pending--;
-    }
+    const result = this.#renew(options).catch((error) => {
+      throw this.#told(this.#closed ? new ClosedError("the data manager was disposed", { cause: error }) : error);
+    }).finally(() => this.#pending--);
+    this.#queue = result.catch(() => {});
+    return await result;
   }
 
-  /** Ends a transfer under way by an abort, lets all data go, and closes the communicator; never waits for a peer beyond a short grace. */
+  async #renew({ uniqueId, ...waiting }: { uniqueId: Uint8Array } & WaitOptions): Promise<void> {
+    const signals = waiting.signal === undefined ? [] : [waiting.signal];
+    const signal = AbortSignal.any([this.#ending.signal, ...signals]);
+    const deadline = new Deadline({ ...waiting, signal });
+    const { rank, worldSize } = this.#communicator;
+    this.#communicator.abort();
+    await this.#communicator.ended();
+    const mine: Recollection = {
+      lastCommitted: this.#lastCommitted,
+      prepared: this.#prepared?.transferId ?? null,
+      sequence: this.#sequence,
+      hadGroups: this.#hasGroups,
+    };
+    const communicator = await Communicator.init(this.#device, {
+      uniqueId,
+      rank,
+      worldSize,
+      greeting: new TextEncoder().encode(JSON.stringify(mine)),
+      timeoutMs: deadline.remainingMs,
+      signal,
+    });
+    let exchange: Exchange;
+    try {
+      exchange = new Exchange(communicator);
+    } catch (error) {
+      communicator.abort();
+      await communicator.ended();
+      throw error;
+    }
+    this.#exchange[Symbol.dispose]();
+    this.#communicator = communicator;
+    this.#exchange = exchange;
+    this.#replicaGroups = [];
+    await this.#orAbort("rebuild", () => this.#settle(deadline));
+  }
+
+  /** Ends what is under way by an abort, lets all data go, and closes the communicator; never waits for a peer beyond a short grace. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
+    this.#ending.abort();
     if (this.#pending > 0) this.#communicator.abort();
     await this.#queue;
     this.#dropPrepared();

@@ -13,7 +13,7 @@ const [C1, C2, C3, C4] = [0x239b961b, 0xab0e9789, 0x38b34ae5, 0xa1e38b93] as con
 /** Bytes that are taken in at once. */
 const BLOCK_BYTES = 16;
 
-/** 128 bits as four signed words of 32. */
+/** 128 bits as four signed words of 32; no words where none could be made. */
 export type Fingerprint = readonly number[];
 
 /** What one call after another works in: each new array costs a microsecond. */
@@ -44,7 +44,7 @@ export function hexOf(print: Fingerprint): string {
   return print.map((word) => (word >>> 0).toString(16).padStart(8, "0")).join("");
 }
 
-/** Takes in whole blocks. */
+/** Starts anew, and takes in whole blocks. */
 function takeIn(words: Uint32Array): void {
   let h1 = 0, h2 = 0, h3 = 0, h4 = 0;
   for (let i = 0; i < words.length; i += 4) {

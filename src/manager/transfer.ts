@@ -183,8 +183,11 @@ async function agree(
   };
 }
 
-/** Where plans differ, the ranks in the minority are named; of equal parties the one with the lowest rank is the standard. */
-function differences(digests: readonly Fingerprint[]): Refusal[] {
+/**
+ * Where plans differ, the ranks in the minority are named; of equal parties the one with the lowest rank is the standard. A rank that could not make its
+ * digest tells why itself.
+ */
+export function differences(digests: readonly Fingerprint[]): Refusal[] {
   if (digests.every((digest) => sameList(digest, digests[0]!))) return [];
   const names = digests.map(hexOf);
   const parties = new Map<string, number>();

@@ -47,20 +47,23 @@ export function encodeVerdict({ digest, sequence, refusals, cuts }: Verdict): Ui
 export function decodeVerdict(bytes: Uint8Array): Verdict {
   const words = new Int32Array(bytes.buffer, bytes.byteOffset, Math.floor(bytes.byteLength / 4));
   let at = 0;
-  const nextSigned = () => {
-    if (at >= words.length) throw new SeqferryError("a rank's word ends early: is it of the same version of seqferry?");
-    return words[at++]!;
+  /** Goes on by so many words; returns where they begin. */
+  const take = (count: number): number => {
+    if (at + count > words.length) {
+      throw new SeqferryError("a rank's word ends early: is it of the same version of seqferry?");
+    }
+    return (at += count) - count;
   };
-  const next = () => nextSigned() >>> 0;
-  const digest: number[] = [];
-  for (let left = next(); left > 0; left--) digest.push(nextSigned());
+  const next = () => words[take(1)]! >>> 0;
+  // Signed: of a fingerprint any word may be negative, of a cut that of a message that belongs to no group.
+  const nextList = (): number[] => {
+    const list: number[] = [];
+    for (let length = next(), i = take(length); i < at; i++) list.push(words[i]!);
+    return list;
+  };
+  const digest = nextList();
   const sequence = next() + next() * 2 ** 32;
-  const cuts = Array.from({ length: next() }, (): Cut => {
-    const length = next();
-    at += length;
-    // Signed, for a message that belongs to no group.
-    return Array.from(words.subarray(at - length, at)) as unknown as Cut;
-  });
+  const cuts = Array.from({ length: next() }, () => nextList() as unknown as Cut);
   return { digest, sequence, cuts, refusals: decodeReasons(bytes.subarray(Uint32Array.BYTES_PER_ELEMENT * at)) };
 }
 

@@ -149,8 +149,9 @@ interface LikeKeys {
 
 /** A table for each set of keys whose items go the same ways. */
 function tablesOf(plan: readonly RedistribStep[], context: WayContext, scratch: Scratch): Table[] {
-  const fencesBefore = scratch.int32(plan.length);
-  for (let n = 1; n < plan.length; n++) fencesBefore[n] = fencesBefore[n - 1]! + Number(isFence(plan[n - 1]!));
+  const fences = scratch.int32(plan.length);
+  for (let n = 0; n < plan.length; n++) fences[n] = Number(isFence(plan[n]!));
+  const fencesBefore = startsOf(fences, scratch.int32(plan.length + 1));
   const sets = likeKeysOf(plan, context, fencesBefore);
   const wanted = scratch.uint8(plan.length);
   for (const { steps: [first] } of sets) for (const step of first!) wanted[step] = 1;

@@ -188,13 +188,14 @@ function sortedOut(
   named: Int32Array,
   scratch: Scratch,
 ): { set: number; ids: Int32Array }[] {
-  const counts = scratch.int32(sets);
-  for (let i = 0; i < named.length; i++) counts[setOf[named[i]!]!]!++;
-  const begins = startsOf(counts, scratch.int32(sets + 1));
+  /** By set, how many of its ids are still to come. */
+  const toCome = scratch.int32(sets);
+  for (let i = 0; i < named.length; i++) toCome[setOf[named[i]!]!]!++;
+  const begins = startsOf(toCome, scratch.int32(sets + 1));
   const ids = scratch.int32(named.length);
   for (let i = 0; i < named.length; i++) {
     const set = setOf[named[i]!]!;
-    ids[begins[set + 1]! - counts[set]!--] = named[i]!;
+    ids[begins[set + 1]! - toCome[set]!--] = named[i]!;
     setOf[named[i]!] = 0;
   }
   const found: { set: number; ids: Int32Array }[] = [];

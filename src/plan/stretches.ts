@@ -13,6 +13,7 @@ export function countsOf(numbers: ArrayLike<number>, end: number): Int32Array {
 
 /** Where each of stretches of these lengths begins when they lie one after another, and where the last one ends. `starts` takes them, one more than the lengths. */
 export function startsOf(lengths: Int32Array, starts: Int32Array = new Int32Array(lengths.length + 1)): Int32Array {
+  starts[0] = 0;
   for (let i = 0; i < lengths.length; i++) starts[i + 1] = starts[i]! + lengths[i]!;
   return starts;
 }

@@ -45,6 +45,9 @@ const scatter: RedistribStep = {
 };
 const fence: RedistribStep = { commType: "exchange", root: null, srcs: [], dsts: [], ids: [], keys: ["x"] };
 
+/** Used again and again, as a manager does. */
+const scratch = new Scratch();
+
 function digest(changed: Partial<Omit<Terms, "catalogue" | "positions">> = {}): Fingerprint {
   const { meta, plan, ...rest } = {
     meta: metaOf(),
@@ -54,10 +57,11 @@ function digest(changed: Partial<Omit<Terms, "catalogue" | "positions">> = {}): 
     ...changed,
   };
   const catalogue = catalogueOf(meta);
-  return termsDigest(
-    { meta, catalogue, plan, positions: positionsOf(plan, catalogue.idIndices), ...rest },
-    new Scratch(),
-  );
+  const terms = { meta, catalogue, plan, positions: positionsOf(plan, catalogue.idIndices), ...rest };
+  scratch.reset();
+  const found = termsDigest(terms, scratch);
+  assertEquals(found, termsDigest(terms, new Scratch()));
+  return found;
 }
 
 Deno.test("termsDigest() is the same for equal terms, whoever made them", () => {

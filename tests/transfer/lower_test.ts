@@ -1,9 +1,11 @@
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
+import { positionsOf } from "../../src/plan/movements.ts";
 import type { RedistribStep } from "../../src/plan/step.ts";
 import { SequenceSample } from "../../src/sample/sequence_sample.ts";
+import { Scratch } from "../../src/scratch.ts";
 import { Catalogue } from "../../src/transfer/catalogue.ts";
-import { lowerPlan } from "../../src/transfer/lower.ts";
+import { lowerPlan, lowerResolved } from "../../src/transfer/lower.ts";
 import type { Program } from "../../src/transfer/program.ts";
 
 function metaOf(ids: readonly string[], length = 3): SequenceSample {
@@ -251,4 +253,26 @@ Deno.test("lowerPlan() gives programs that fit together and bring every destinat
     }),
     { numRuns: 300 },
   );
+});
+
+Deno.test("lowerResolved() gives the same program in memory that was used before", () => {
+  const scratch = new Scratch();
+  fc.assert(
+    fc.property(arbitraryPlan, ({ worldSize, plan, groups }) => {
+      const catalogue = new Catalogue(metaOf(["a", "b", "c", "d", "e"]));
+      const positions = positionsOf(plan, catalogue.idIndices);
+      for (let rank = 0; rank < worldSize; rank++) {
+        scratch.reset();
+        scratch.uint8(scratch.byteLength).fill(0xff);
+        scratch.reset();
+        const options = { worldSize, replicaGroups: groups };
+        assertEquals(
+          lowerResolved(plan, positions, catalogue, rank, options, scratch),
+          lowerResolved(plan, positions, catalogue, rank, options),
+        );
+      }
+    }),
+    { numRuns: 100 },
+  );
+  assert(scratch.byteLength > 0);
 });
