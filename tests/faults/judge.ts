@@ -37,7 +37,7 @@ export interface Case {
 /** How much longer than its deadline a call may take: the abort's grace, and a busy machine. */
 const GRACE_MS = 4000;
 /** Whether a rank is sure that nothing has changed; what a caller's own code throws comes before the vote. */
-const certain = (end: End | null) => end?.error !== undefined && end.error.outcome !== "unknown";
+export const certain = (end: End | null) => end?.error !== undefined && end.error.outcome !== "unknown";
 
 /**
  * All or nothing, in time, in the words of the semantics. `victimError` says what the victim may raise; `lost` that its process is gone;

@@ -6,7 +6,7 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { momentsOf } from "./cells.ts";
-import { type End, judge, judgeSettled } from "./judge.ts";
+import { certain, type End, judge, judgeSettled } from "./judge.ts";
 import { endsInTime } from "./limit.ts";
 import type { Command } from "./rank.ts";
 import { type Answer, RankProcess, RankProcesses } from "./ranks.ts";
@@ -144,6 +144,9 @@ async function killed(
   const held = await heldBy(world, survivors);
   const ends = answers.map((answer, rank) => rank === lost ? null : endOf(answer));
   judge({ scene, victim: lost, timeoutMs: 0, ends, held, fired: true }, () => false, { lost: true });
+  const last = answers[lost] ?? null;
+  const committed = last !== null && last.error === undefined;
+  assert(!committed || !ends.some(certain), `rank ${lost} had committed, and another says that nothing has changed`);
   for (const rank of survivors) {
     assert(answers[rank]!.ms < SEEN_WITHIN_MS + LOAD_MS, `rank ${rank} took ${answers[rank]!.ms} ms`);
   }
