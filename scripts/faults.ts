@@ -6,8 +6,7 @@
  * ```
  *
  * `--only` takes the cells whose name has a text; `--sample` some of them, drawn by the seed; `--from` and `--count` a stretch of those, so that a long run
- * can be done in parts. Prints each failure, and the counts. Exit code 0 when nothing failed, else 1; 2 for
- * wrong flags.
+ * can be done in parts. Prints each failure, and the counts. Exit code 0 when nothing failed, else 1; 2 for wrong flags.
  *
  * @module
  */
@@ -24,13 +23,16 @@ const flags = parseArgs(Deno.args, {
   unknown: refuseFlag,
 });
 const seed = wholeFlag(flags, "seed", 1);
+const sampled = wholeFlag(flags, "sample", Infinity);
+const from = wholeFlag(flags, "from", 0);
+const count = wholeFlag(flags, "count", Infinity);
+const atOnce = wholeFlag(flags, "at-once", 6, 1);
 const only = flags.only as string | undefined;
 const all = [...await allCells(), ...await allCallCells(), ...await allProcessCells()].filter(({ name }) =>
   only === undefined || name.includes(only)
 );
-const sample = drawn<Cell | ProcessCell>(all, wholeFlag(flags, "sample", all.length), seed);
-const from = wholeFlag(flags, "from", 0);
-const cells = sample.slice(from, from + wholeFlag(flags, "count", sample.length));
+const sample = drawn<Cell | ProcessCell>(all, sampled, seed);
+const cells = sample.slice(from, from + count);
 print(`${all.length} cells, ${cells.length} to run, seed ${seed}`);
 const started = performance.now();
 let announced = 0;
@@ -40,7 +42,7 @@ const announce = (done: number) => {
   print(`${done} cells after ${((performance.now() - started) / 1000).toFixed(0)} s`);
 };
 const inProcess = cells.filter((cell) => cell.where === "one process");
-const failures = await runCells(inProcess, { atOnce: wholeFlag(flags, "at-once", 6, 1), onLot: announce });
+const failures = await runCells(inProcess, { atOnce, onLot: announce });
 const inProcesses = cells.filter((cell) => cell.where === "processes");
 const processes = await runProcessCells(inProcesses, (done) => announce(inProcess.length + done));
 failures.push(...processes.failures);

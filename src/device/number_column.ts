@@ -10,6 +10,9 @@ const SMALLEST_CAPACITY = 4;
 /** Whole numbers from 0 up, of as many bytes each as the largest of them needs. */
 export type Numbers = Uint8Array | Uint32Array | Float64Array;
 
+/** None, one for all: an array costs a microsecond, an empty one too. */
+export const NO_NUMBERS = new Uint32Array(0);
+
 /** Room for numbers up to `largest`. */
 export function numbersUpTo(largest: number, count: number): Numbers {
   if (largest <= 0xff) return new Uint8Array(count);
@@ -22,7 +25,7 @@ export class NumberColumn {
   #length: number;
 
   /** Begins with these, which it keeps. */
-  constructor(values: Numbers) {
+  constructor(values: Numbers = NO_NUMBERS) {
     this.#values = values;
     this.#length = values.length;
   }

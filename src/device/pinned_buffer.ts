@@ -11,7 +11,10 @@ import type { DeviceRuntime } from "./runtime.ts";
 /** All that is pinned: memory that the collector gave to something else would be pinned still, whoever forgot to dispose of it. */
 const pinned = new Set<Uint8Array>();
 
-/** A JavaScript ArrayBuffer, page-locked by `cudaHostRegister`. The owner keeps it until the last copy from or to it has passed, or gives it up with the communicator whose group the copy stands behind. */
+/**
+ * A JavaScript ArrayBuffer, page-locked by `cudaHostRegister`. The owner keeps it until the last copy from or to it has passed; given up while a group is
+ * outstanding, it stays pinned until none is.
+ */
 export class PinnedBuffer implements Disposable {
   /** The memory. */
   readonly bytes: Uint8Array<ArrayBuffer>;

@@ -10,7 +10,7 @@
  */
 
 import type { AddressWords } from "./copy_batch.ts";
-import { NumberColumn, type Numbers } from "./number_column.ts";
+import { NO_NUMBERS, NumberColumn, type Numbers } from "./number_column.ts";
 import { type DeviceRuntime, isOutOfMemory } from "./runtime.ts";
 import type { Stream } from "./stream.ts";
 
@@ -236,7 +236,7 @@ class Column {
   /** Forgets all other pieces. Nothing is appended after that. */
   keep(pieces: readonly number[]): void {
     this.#sparse = new Map(pieces.map((piece) => [piece, this.at(piece)]));
-    this.#dense = new NumberColumn(new Uint8Array(0));
+    this.#dense = new NumberColumn();
   }
 }
 
@@ -360,7 +360,7 @@ export class Slab {
   }
 
   /** A new lot. Its first pieces have these offsets and sizes, and one owner each; it keeps the arrays. */
-  lot(offsets: Numbers = new Uint32Array(0), sizes: Numbers = new Uint32Array(0)): Lot {
+  lot(offsets: Numbers = NO_NUMBERS, sizes: Numbers = NO_NUMBERS): Lot {
     return new Lot(this, offsets, sizes);
   }
 

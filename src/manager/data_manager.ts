@@ -70,7 +70,6 @@ export class DataManager implements AsyncDisposable {
   readonly #scratch = new Scratch();
   #queue: Promise<unknown> = Promise.resolve();
   #pending = 0;
-  #closed = false;
   /** Fires when the manager is disposed. */
   readonly #ending = new AbortController();
 
@@ -244,12 +243,11 @@ export class DataManager implements AsyncDisposable {
   async rebuild(options: { uniqueId: Uint8Array } & WaitOptions): Promise<void> {
     this.#mustBeOpen();
     if (this.#pending > 0) throw new ManagerBusyError("rebuild was called in the middle of a transfer");
-    this.#pending++;
-    const result = this.#renew(options).catch((error) => {
-      throw this.#told(this.#closed ? new ClosedError("the data manager was disposed", { cause: error }) : error);
-    }).finally(() => this.#pending--);
-    this.#queue = result.catch(() => {});
-    return await result;
+    await this.#enqueue(() =>
+      this.#renew(options).catch((error) => {
+        throw this.#closed ? new ClosedError("the data manager was disposed", { cause: error }) : error;
+      })
+    );
   }
 
   async #renew({ uniqueId, ...waiting }: { uniqueId: Uint8Array } & WaitOptions): Promise<void> {
@@ -291,7 +289,6 @@ export class DataManager implements AsyncDisposable {
   /** Ends what is under way by an abort, lets all data go, and closes the communicator; never waits for a peer beyond a short grace. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#closed) return;
-    this.#closed = true;
     this.#ending.abort();
     if (this.#pending > 0) this.#communicator.abort();
     await this.#queue;
@@ -337,14 +334,18 @@ export class DataManager implements AsyncDisposable {
 
   /** Runs a collective after those before it. */
   #inTurn<T>(run: () => Promise<T>): Promise<T> {
-    this.#pending++;
-    const result = this.#queue.then(() => {
+    return this.#enqueue(() => {
       this.#mustBeOpen();
       if (!this.#communicator.isOpen) {
         throw new ClosedError(`the communicator of rank ${this.rank} was aborted: call rebuild`);
       }
       return run();
-    }).catch((error) => {
+    });
+  }
+
+  #enqueue<T>(run: () => Promise<T>): Promise<T> {
+    this.#pending++;
+    const result = this.#queue.then(run).catch((error) => {
       throw this.#told(error);
     }).finally(() => this.#pending--);
     this.#queue = result.catch(() => {});
@@ -381,6 +382,10 @@ export class DataManager implements AsyncDisposable {
     // As long as what was prepared is not settled, its outcome is in doubt.
     const outcome = this.#prepared === null ? error.outcome : "unknown";
     return Object.assign(error, { flight: error.flight ?? this.flight() }, outcome === undefined ? {} : { outcome });
+  }
+
+  get #closed(): boolean {
+    return this.#ending.signal.aborted;
   }
 
   #mustBeOpen(): void {

@@ -26,8 +26,6 @@ export function lengthsOf(sequences: readonly number[]): Lengths {
 
 /** What stands in a column of lengths where an id has no or several sequences, or one too long for it. */
 const ELSEWHERE = 0xffffffff;
-/** One for all: an array costs a microsecond, an empty one too. */
-const NO_LENGTHS = new Uint32Array(0);
 
 /** What a table has under one key. */
 export class KeyColumn {
@@ -38,7 +36,7 @@ export class KeyColumn {
   /** By row the number of the piece. */
   #pieces: NumberColumn | null = null;
   /** By row the length of the one sequence, or {@linkcode ELSEWHERE}. */
-  #lengths = new NumberColumn(NO_LENGTHS);
+  #lengths = new NumberColumn();
   /** By row, where it is not there. */
   #elsewhere: Map<number, Lengths> | undefined;
 

@@ -43,7 +43,7 @@ export function termsDigest(
   addLists(numbers, replicaGroups);
   for (const step of plan) addStep(numbers, step, catalogue);
   const all = scratch.int32(numbers.length);
-  for (let i = 0; i < numbers.length; i++) all[i] = numbers[i]!;
+  all.set(numbers);
   return fingerprint(bytesOf(all));
 }
 

@@ -21,7 +21,7 @@ import { Scratch } from "../scratch.ts";
 import { sameList } from "./same_list.ts";
 import { SetTree } from "./set_tree.ts";
 import { isFence, type RedistribStep } from "./step.ts";
-import { startsOf, stretchOf } from "./stretches.ts";
+import { countsOf, startsOf, stretchOf } from "./stretches.ts";
 
 /** A replica group that broadcasts of items go through. */
 export interface ReplicaRanks {
@@ -109,7 +109,7 @@ export function forEachWay(plan: readonly RedistribStep[], context: WayContext, 
   return pathfinder.phases;
 }
 
-/** By number of fences before them, up to that of the last but one, the classes that have moves there. */
+/** By number of fences before a move, the classes that have such moves; but for those behind the last fence. */
 function classesByFence(tables: readonly Table[], fences: number): { table: Table; c: number }[][] {
   const classes = Array.from({ length: fences }, (): { table: Table; c: number }[] => []);
   if (fences === 0) return classes;
@@ -229,11 +229,12 @@ class Table {
     this.#moves = moves;
     const tree = this.#tree = new SetTree(scratch.int32(idCount));
     for (let m = 0; m < moves.length; m++) tree.add(m, moves[m]!.ids, moves[m]!.begin, moves[m]!.end);
-    const begins = scratch.int32(tree.size + 1);
-    countUp(tree.setOf, begins);
+    const counts = countsOf(tree.setOf, tree.size, scratch.int32(tree.size));
+    // What has no moves is in no class.
+    counts[0] = 0;
+    const begins = startsOf(counts, scratch.int32(tree.size + 1));
     for (let set = 1; set < tree.size; set++) {
-      begins[set + 1]! += begins[set]!;
-      if (begins[set + 1] === begins[set]) continue;
+      if (counts[set] === 0) continue;
       this.#sets.push(set);
       this.#begins.push(begins[set + 1]!);
     }
@@ -275,12 +276,7 @@ class Table {
   }
 }
 
-/** Counts the ids in each set but the empty one: for set n at n + 1. */
-function countUp(setOf: Int32Array, counts: Int32Array): void {
-  for (let id = 0; id < setOf.length; id++) if (setOf[id]! > 0) counts[setOf[id]! + 1]!++;
-}
-
-/** Puts the ids of each set where they begin, which moves on to where they end. */
+/** Puts the ids of each set but the empty one where they begin, which moves on to where they end. */
 function putInOrder(setOf: Int32Array, begins: Int32Array, ids: Int32Array): void {
   for (let id = 0; id < setOf.length; id++) if (setOf[id]! > 0) ids[begins[setOf[id]!]!++] = id;
 }

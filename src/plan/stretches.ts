@@ -4,14 +4,20 @@
  * @module
  */
 
-/** How often each number below `end` is in a list; negative ones do not count. */
-export function countsOf(numbers: ArrayLike<number>, end: number): Int32Array {
-  const counts = new Int32Array(end);
+/** How often each number below `end` is in a list; negative ones do not count. `counts` takes them: as many zeros. */
+export function countsOf(
+  numbers: ArrayLike<number>,
+  end: number,
+  counts: Int32Array = new Int32Array(end),
+): Int32Array {
   for (let i = 0; i < numbers.length; i++) if (numbers[i]! >= 0) counts[numbers[i]!]!++;
   return counts;
 }
 
-/** Where each of stretches of these lengths begins when they lie one after another, and where the last one ends. `starts` takes them, one more than the lengths. */
+/**
+ * Where each of stretches of these lengths begins when they lie one after another, and where the last one ends. `starts` takes them: one more than there are
+ * lengths.
+ */
 export function startsOf(lengths: Int32Array, starts: Int32Array = new Int32Array(lengths.length + 1)): Int32Array {
   starts[0] = 0;
   for (let i = 0; i < lengths.length; i++) starts[i + 1] = starts[i]! + lengths[i]!;

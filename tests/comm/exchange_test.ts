@@ -30,6 +30,14 @@ class Ranks implements AsyncDisposable {
     return Promise.allSettled(calls);
   }
 
+  /** Lets a rank stop before the given round. */
+  stop(rank: number, round: number): void {
+    const communicator = this.communicators[rank]!;
+    const group = communicator.group.bind(communicator);
+    let rounds = 0;
+    communicator.group = (...options) => ++rounds === round ? Promise.reject(new Error("stopped")) : group(...options);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all(this.communicators.map((communicator) => communicator[Symbol.asyncDispose]()));
     for (const exchange of this.exchanges) exchange[Symbol.dispose]();
@@ -71,16 +79,13 @@ Deno.test("an exchange brings everyone's bytes to all, whatever their lengths", 
 for (const round of [1, 2, 3]) {
   Deno.test(`an exchange names the rank that is missing in round ${round}, and no other`, async () => {
     await using ranks = await Ranks.open();
-    const [first, second] = ranks.communicators;
-    let groups = 0;
-    const group = second!.group.bind(second!);
-    second!.group = (...options) => ++groups === round ? Promise.reject(new Error("stopped")) : group(...options);
+    ranks.stop(1, round);
     const results = await ranks.gather(Array(WORLD_SIZE).fill(payload(2000, 7)), 300);
     const raised = (results[0] as PromiseRejectedResult).reason;
     assert(raised instanceof WaitEndedError, String(raised));
     assertEquals(await ranks.exchanges[0]!.missing(new Deadline({ timeoutMs: 1000 })), [1]);
     assertEquals(await ranks.exchanges[2]!.missing(new Deadline({ timeoutMs: 1000 })), [1]);
-    assert(first!.isOpen);
+    assert(ranks.communicators[0]!.isOpen);
   });
 }
 
@@ -97,10 +102,8 @@ Deno.test("an exchange names nobody where no round is under way", async () => {
 
 Deno.test("memory that a failed exchange may still write to is let go after the abort", async () => {
   await using ranks = await Ranks.open();
-  const [first, second] = ranks.communicators;
-  let groups = 0;
-  const group = second!.group.bind(second!);
-  second!.group = (...options) => ++groups === 3 ? Promise.reject(new Error("stopped")) : group(...options);
+  const [first] = ranks.communicators;
+  ranks.stop(1, 3);
   let letGo = 0;
   const symbols = ranks.runtimes[0]!.libraries.cudart.symbols as { cudaHostUnregister: (bytes: Uint8Array) => number };
   const unregister = symbols.cudaHostUnregister;
