@@ -97,8 +97,8 @@ void communicator_awaits(const struct communicator *communicator, uint8_t *await
 
 /* Brings joins and splits forward; whether anything moved. */
 bool communicators_negotiate(void);
-/* Now and then looks whether the processes waited for are still there. */
-void communicators_check_peers(uint64_t now);
+/* Now and then looks whether the processes waited for are still there: more seldom as long as anything moves. */
+void communicators_check_peers(uint64_t now, uint64_t last_moved);
 /* Whether this process is one rank: all its communicators are of one device. */
 bool communicators_of_one_device(void);
 

@@ -64,7 +64,7 @@ static bool drive(struct stream *first, size_t budget, unsigned others, uint64_t
   if (first != NULL) moved = stream_advance(first, &budget);
   if (negotiating > 0 && communicators_negotiate()) moved = true;
   if (!moved && streams_advance(others, &budget)) moved = true;
-  communicators_check_peers(now);
+  communicators_check_peers(now, last_moved);
   if (moved) self_ring();
   return moved;
 }

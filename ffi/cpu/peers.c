@@ -9,8 +9,9 @@
 #include "group.h"
 #include "process.h"
 
-/* Nanoseconds between two looks at whether processes are still there. */
+/* Nanoseconds between two looks at whether processes are still there, each of which costs microseconds; and while something moves. */
 #define CHECK_PEERS_EVERY UINT64_C(50000000)
+#define CHECK_PEERS_EVERY_MOVING UINT64_C(500000000)
 
 /* ---- reaching and failing */
 
@@ -114,9 +115,10 @@ static bool alive_this_round(int pid, uint64_t start_time, uint64_t round) {
   return known[at].alive = process_alive(pid, start_time);
 }
 
-void communicators_check_peers(uint64_t now) {
+void communicators_check_peers(uint64_t now, uint64_t last_moved) {
   static uint64_t last;
-  if (now - last < CHECK_PEERS_EVERY) return;
+  bool moving = now - last_moved < CHECK_PEERS_EVERY;
+  if (now - last < (moving ? CHECK_PEERS_EVERY_MOVING : CHECK_PEERS_EVERY)) return;
   last = now;
   for (struct communicator *communicator = communicators; communicator != NULL; communicator = communicator->next) {
     bool joining = communicator->state == COMMUNICATOR_JOINING;
