@@ -84,6 +84,8 @@ const POLLS_PER_TURN = 4;
 const TURNS_PER_LOOK = 8;
 /** The longest sleep between two polls, in milliseconds. */
 const LONGEST_SLEEP_MS = 4;
+/** The longest that a timer goes, in milliseconds: one for longer would go off at once. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 /** Resolves on the next turn of the event loop, timers and signals included. */
 export function nextTurn(): Promise<void> {
@@ -117,5 +119,34 @@ export async function pollUntil(what: string, done: () => boolean, deadline: Dea
     const now = performance.now();
     started = Math.min(started, now);
     waited = now - started;
+  }
+}
+
+/**
+ * Waits for a promise of this process, which settles without being asked.
+ *
+ * @param what Named in the error.
+ * @param promise What is waited for; it goes on where the wait ends first.
+ * @param deadline The deadline and signal of the whole operation.
+ * @throws {WaitEndedError} when the deadline passes or the signal fires first.
+ */
+export async function settled<T>(what: string, promise: Promise<T>, deadline: Deadline): Promise<T> {
+  const { promise: ended, reject } = Promise.withResolvers<never>();
+  const look = () => {
+    try {
+      deadline.check(what);
+      timer = setTimeout(look, Math.min(deadline.remainingMs, LONGEST_TIMER_MS));
+    } catch (error) {
+      reject(error);
+    }
+  };
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  look();
+  deadline.signal?.addEventListener("abort", look);
+  try {
+    return await Promise.race([promise, ended]);
+  } finally {
+    clearTimeout(timer);
+    deadline.signal?.removeEventListener("abort", look);
   }
 }

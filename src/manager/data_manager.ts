@@ -15,7 +15,7 @@ import type { RedistribStep } from "../plan/step.ts";
 import type { SequenceSample } from "../sample/sequence_sample.ts";
 import { Scratch } from "../scratch.ts";
 import type { ReplicaGroup } from "../transfer/run.ts";
-import { beforeStart, Deadline, WaitEndedError, type WaitOptions } from "../wait.ts";
+import { beforeStart, Deadline, settled, WaitEndedError, type WaitOptions } from "../wait.ts";
 import { fingerprint, hexOf } from "./fingerprint.ts";
 import { replicaColorings, splitReplicaGroups } from "./process_groups.ts";
 import { rehearse } from "./rehearsal.ts";
@@ -62,16 +62,18 @@ export class DataManager implements AsyncDisposable {
   #communicator: Communicator;
   #exchange: Exchange;
   #replicaGroups: readonly ReplicaGroup[] = [];
-  #hasGroups = false;
+  /** Whether a rebuild is to make the replica groups anew: `setupProcessGroups` has made them once. */
+  #wantsGroups = false;
   #sequence = 0;
   #lastCommitted = "";
   #prepared: Prepared | null = null;
   readonly #flight = new FlightRecorder();
   readonly #scratch = new Scratch();
-  #queue: Promise<unknown> = Promise.resolve();
+  #queue: Promise<void> = Promise.resolve();
   #pending = 0;
   /** Fires when the manager is disposed. */
   readonly #ending = new AbortController();
+  #disposal: Promise<void> | undefined;
 
   private constructor(communicator: Communicator, layout: ClusterLayout | undefined) {
     this.#communicator = communicator;
@@ -80,8 +82,8 @@ export class DataManager implements AsyncDisposable {
     this.#device = deviceRuntime(communicator.runtime);
     this.#pool = new SlabPool(this.#device);
     this.#storage = new Storage(this.#device, this.#pool);
-    this.#exchange = new Exchange(communicator);
     this.#sequence = Math.max(0, ...recollections(communicator).map((each) => each?.sequence ?? 0));
+    this.#exchange = new Exchange(communicator);
   }
 
   /**
@@ -134,7 +136,11 @@ export class DataManager implements AsyncDisposable {
   setupProcessGroups(options: WaitOptions = {}): Promise<void> {
     const layout = this.#layout;
     if (layout === undefined) return Promise.resolve();
-    return this.#inTurn(() => this.#orAbort("setupProcessGroups", () => this.#split(layout, new Deadline(options))));
+    return this.#inTurn(
+      "setupProcessGroups",
+      options,
+      (deadline) => this.#orAbort("setupProcessGroups", () => this.#split(layout, deadline)),
+    );
   }
 
   /**
@@ -196,13 +202,14 @@ export class DataManager implements AsyncDisposable {
    * @throws {DeadlineError} when the deadline passes or the signal fires, and {@linkcode PeerLostError} when a peer is gone; then the communicator
    * was aborted.
    * @throws {VerificationError} on all ranks when `verify` finds a difference; nothing was installed.
+   * @throws {DeadlineError} also when its turn does not come in time; then the communicator stays whole.
    */
   redistribute(
     meta: SequenceSample,
     plan: readonly RedistribStep[],
     options: RedistributeOptions = {},
   ): Promise<RedistribReport> {
-    return this.#inTurn(async () => {
+    return this.#inTurn("the transfer", options, async (deadline) => {
       const { rank, worldSize } = this.#communicator;
       const context = {
         holdings: {
@@ -223,7 +230,7 @@ export class DataManager implements AsyncDisposable {
         flight: this.#flight,
       };
       try {
-        return await transfer(context, meta, plan, options);
+        return await transfer(context, meta, plan, options, deadline);
       } finally {
         this.#sequence = context.sequence;
         this.#lastCommitted = context.lastCommitted;
@@ -243,17 +250,16 @@ export class DataManager implements AsyncDisposable {
   async rebuild(options: { uniqueId: Uint8Array } & WaitOptions): Promise<void> {
     this.#mustBeOpen();
     if (this.#pending > 0) throw new ManagerBusyError("rebuild was called in the middle of a transfer");
-    await this.#enqueue(() =>
-      this.#renew(options).catch((error) => {
+    const { uniqueId, ...waiting } = options;
+    const signals = waiting.signal === undefined ? [] : [waiting.signal];
+    const deadline = new Deadline({ ...waiting, signal: AbortSignal.any([this.#ending.signal, ...signals]) });
+    await this.#enqueue("rebuild", deadline, () =>
+      this.#renew(uniqueId, deadline).catch((error) => {
         throw this.#closed ? new ClosedError("the data manager was disposed", { cause: error }) : error;
-      })
-    );
+      }));
   }
 
-  async #renew({ uniqueId, ...waiting }: { uniqueId: Uint8Array } & WaitOptions): Promise<void> {
-    const signals = waiting.signal === undefined ? [] : [waiting.signal];
-    const signal = AbortSignal.any([this.#ending.signal, ...signals]);
-    const deadline = new Deadline({ ...waiting, signal });
+  async #renew(uniqueId: Uint8Array, deadline: Deadline): Promise<void> {
     const { rank, worldSize } = this.#communicator;
     this.#communicator.abort();
     await this.#communicator.ended();
@@ -261,7 +267,7 @@ export class DataManager implements AsyncDisposable {
       lastCommitted: this.#lastCommitted,
       prepared: this.#prepared?.transferId ?? null,
       sequence: this.#sequence,
-      hadGroups: this.#hasGroups,
+      hadGroups: this.#wantsGroups,
     };
     const communicator = await Communicator.init(this.#device, {
       uniqueId,
@@ -269,7 +275,7 @@ export class DataManager implements AsyncDisposable {
       worldSize,
       greeting: new TextEncoder().encode(JSON.stringify(mine)),
       timeoutMs: deadline.remainingMs,
-      signal,
+      ...(deadline.signal === undefined ? {} : { signal: deadline.signal }),
     });
     let exchange: Exchange;
     try {
@@ -287,8 +293,11 @@ export class DataManager implements AsyncDisposable {
   }
 
   /** Ends what is under way by an abort, lets all data go, and closes the communicator; never waits for a peer beyond a short grace. */
-  async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#closed) return;
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#disposal ??= this.#dispose();
+  }
+
+  async #dispose(): Promise<void> {
     this.#ending.abort();
     if (this.#pending > 0) this.#communicator.abort();
     await this.#queue;
@@ -307,9 +316,9 @@ export class DataManager implements AsyncDisposable {
     if (differing.length > 0) {
       throw new LayoutError(`the layouts of rank ${differing.join(", rank ")} differ from that of rank 0`);
     }
-    if (this.#hasGroups && this.#replicaGroups.length > 0) return;
+    if (this.#replicaGroups.length > 0) return;
     this.#replicaGroups = await splitReplicaGroups(this.#communicator, replicaColorings(layout), deadline);
-    this.#hasGroups = true;
+    this.#wantsGroups = true;
   }
 
   async #settle(deadline: Deadline): Promise<void> {
@@ -323,8 +332,8 @@ export class DataManager implements AsyncDisposable {
     } else {
       this.#dropPrepared();
     }
-    this.#hasGroups = false;
-    if (all.every((each) => each?.hadGroups === true)) await this.#split(this.#layout!, deadline);
+    this.#wantsGroups = all.every((each) => each?.hadGroups === true);
+    if (this.#wantsGroups) await this.#split(this.#layout!, deadline);
   }
 
   #dropPrepared(): void {
@@ -332,24 +341,32 @@ export class DataManager implements AsyncDisposable {
     this.#prepared = null;
   }
 
-  /** Runs a collective after those before it. */
-  #inTurn<T>(run: () => Promise<T>): Promise<T> {
-    return this.#enqueue(() => {
+  /** Runs a collective after those before it, all within the time that the call has. */
+  async #inTurn<T>(what: string, options: WaitOptions, run: (deadline: Deadline) => Promise<T>): Promise<T> {
+    const deadline = new Deadline(options);
+    return await this.#enqueue(what, deadline, () => {
       this.#mustBeOpen();
       if (!this.#communicator.isOpen) {
         throw new ClosedError(`the communicator of rank ${this.rank} was aborted: call rebuild`);
       }
-      return run();
+      return run(deadline);
     });
   }
 
-  #enqueue<T>(run: () => Promise<T>): Promise<T> {
-    this.#pending++;
-    const result = this.#queue.then(run).catch((error) => {
-      throw this.#told(error);
-    }).finally(() => this.#pending--);
-    this.#queue = result.catch(() => {});
-    return result;
+  async #enqueue<T>(what: string, deadline: Deadline, run: () => Promise<T>): Promise<T> {
+    const before = this.#queue;
+    const { promise: done, resolve: end } = Promise.withResolvers<void>();
+    // Whoever gives up before its turn has come lets nobody pass.
+    this.#queue = before.then(() => done);
+    try {
+      if (this.#pending++ > 0) await settled("the wait for its turn", before, deadline);
+      return await run();
+    } catch (error) {
+      throw this.#told(beforeStart(`${what} was not begun`, error));
+    } finally {
+      this.#pending--;
+      end();
+    }
   }
 
   /** Runs a collective that aborts the communicator when it cannot be brought to its end. */
@@ -398,9 +415,14 @@ export class DataManager implements AsyncDisposable {
   }
 }
 
-/** What the ranks of a communicator remember; null for one that started anew. */
+/** What the ranks of a communicator remember; null for one that started anew, and for one whose greeting says something else. */
 function recollections(communicator: Communicator): (Recollection | null)[] {
-  return communicator.greetings.map((bytes) =>
-    bytes.length === 0 ? null : JSON.parse(new TextDecoder().decode(bytes)) as Recollection
-  );
+  return communicator.greetings.map((bytes) => {
+    try {
+      const words = JSON.parse(new TextDecoder().decode(bytes));
+      return Number.isSafeInteger(words?.sequence) ? words as Recollection : null;
+    } catch {
+      return null;
+    }
+  });
 }

@@ -93,7 +93,17 @@ function metaDigest({ metadata }: SequenceSample, catalogue: Catalogue): Fingerp
 /** Apart from the rest, for only metadata can hold what JSON cannot, and looking at every value is slow. */
 function metadataText(metadata: SequenceSample["metadata"]): string {
   const named = Object.entries(metadata).sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
-  return named.length === 0 ? "" : JSON.stringify(named, (_, value) => typeof value === "bigint" ? `${value}n` : value);
+  return named.length === 0 ? "" : JSON.stringify(named, (_, value) => distinct(value));
+}
+
+/** A value as JSON has it, or what stands for one that JSON has not: a text, which no string of the metadata is, for those get a quote before them. */
+function distinct(value: unknown): unknown {
+  if (typeof value === "string") return `'${value}`;
+  if (typeof value === "bigint") return `${value}n`;
+  if (value === undefined || typeof value === "number" && !Number.isFinite(value)) return String(value);
+  if (Object.is(value, -0)) return "-0";
+  if (value instanceof Map || value instanceof Set) return { [value.constructor.name]: [...value] };
+  return value;
 }
 
 /** Of items with no or several sequences: item, how many, their lengths. The others' length is their item's. */

@@ -29,7 +29,7 @@ import { type Cut, cutsOf } from "../transfer/outgoing.ts";
 import type { Phase } from "../transfer/program.ts";
 import { referenceBytes } from "../transfer/reference_bytes.ts";
 import { peersOf, type ReplicaGroup, runProgram } from "../transfer/run.ts";
-import { beforeStart, Deadline, WaitEndedError, type WaitOptions } from "../wait.ts";
+import { Deadline, WaitEndedError, type WaitOptions } from "../wait.ts";
 import { type Fingerprint, hexOf } from "./fingerprint.ts";
 import { discard, type Holdings, prepare, releaseStaging, type Reserved } from "./reservation.ts";
 import type { StoredSample } from "./stored_sample.ts";
@@ -110,11 +110,11 @@ export async function transfer(
   meta: SequenceSample,
   plan: readonly RedistribStep[],
   options: RedistributeOptions,
+  deadline: Deadline,
 ): Promise<RedistribReport> {
   const started = performance.now();
-  const deadline = new Deadline(options);
   const verify = options.verify === true;
-  refuseToStart(deadline);
+  deadline.check("the transfer");
 
   const { digest, reserved, refusals } = prepare(context.holdings, meta, plan, verify);
   const progress: Progress = { phase: -1, outcome: "unchanged", operations: null, transferId: "", stage: "agreement" };
@@ -149,18 +149,9 @@ export async function transfer(
     if (error instanceof RedistributeRefusedError || error instanceof VerificationError) discard(reserved);
     else raised = await failed(context, reserved, error, progress);
     if (raised instanceof SeqferryError) {
-      Object.assign(raised, { flight: context.flight.entries(), outcome: raised.outcome ?? progress.outcome });
+      Object.assign(raised, { outcome: raised.outcome ?? progress.outcome });
     }
     throw raised;
-  }
-}
-
-/** Thrown before anything is asked of a peer, so that the communicator stays whole. */
-function refuseToStart(deadline: Deadline): void {
-  try {
-    deadline.check("the transfer");
-  } catch (error) {
-    throw beforeStart("the transfer was not begun", error);
   }
 }
 

@@ -1,7 +1,9 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { ClosedError, ManagerBusyError, parseLayouts, type RedistribStep } from "../../mod.ts";
+import { cpuCallCount, setCpuFaults } from "../../ffi/cpu_extras.ts";
 import { batchOf, Cluster } from "../cluster.ts";
 import { resources } from "../faults/resources.ts";
+import { native } from "../native.ts";
 
 const BATCH = batchOf(["a"], { k: { dtype: "int32", trailingShape: [] } });
 const PLAN: RedistribStep[] = [{ commType: "bcast", root: 0, srcs: [0], dsts: [1, 2], ids: ["a"], keys: ["k"] }];
@@ -44,6 +46,23 @@ Deno.test("rebuild() called while one is under way is refused", async () => {
   const rebuilt = cluster.all((manager) => manager.rebuild({ uniqueId }));
   await assertRejects(() => cluster.managers[0]!.rebuild({ uniqueId }), ManagerBusyError);
   await rebuilt;
+});
+
+Deno.test({
+  name: "replica groups come back with the first rebuild() that succeeds, after one that failed in making them",
+  ignore: native.cpu === null,
+  async fn() {
+    await using cluster = await aborted();
+    const splits = () => cpuCallCount(native.cpu!, "ncclCommSplit")!;
+    const uniqueIds = [cluster.uniqueId(), cluster.uniqueId()];
+    setCpuFaults(native.cpu!, "ncclCommSplit:1=ncclSystemError");
+    const ends = await cluster.settle((manager) => manager.rebuild({ uniqueId: uniqueIds[0]!, timeoutMs: 500 }));
+    setCpuFaults(native.cpu!, "");
+    assertEquals(ends.map(({ status }) => status), ["rejected", "rejected", "rejected"]);
+    const before = splits();
+    await cluster.all((manager) => manager.rebuild({ uniqueId: uniqueIds[1]! }));
+    assertEquals(splits() - before, 3);
+  },
 });
 
 Deno.test("a manager that is disposed in the middle of rebuild() ends it soon, and keeps nothing", async () => {

@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import {
   type ClusterLayout,
+  Communicator,
   DataManager,
   DeadlineError,
   GlobalStorageTracker,
@@ -13,6 +14,7 @@ import {
   type SequenceSample,
 } from "../../mod.ts";
 import { batchOf, Cluster, EVERY_DTYPE } from "../cluster.ts";
+import { resources } from "../faults/resources.ts";
 
 const KEYS = {
   tokens: { dtype: "int64", trailingShape: [] },
@@ -284,6 +286,67 @@ Deno.test("redistribute() calls on one manager queue", async () => {
     await Promise.all([manager.redistribute(batch.meta(), hop(0, 1)), manager.redistribute(batch.meta(), hop(1, 2))]);
   });
   await assertHolds(cluster.managers[2]!, batch, ["a"]);
+});
+
+Deno.test("a call whose turn does not come in time is given up, and the communicator stays whole", async () => {
+  const batch = batchOf(["a"], KEYS);
+  await using cluster = await Cluster.open(2);
+  const [first, second] = cluster.managers;
+  first!.store(batch);
+  const plan: RedistribStep[] = [
+    { commType: "bcast", root: 0, srcs: [0], dsts: [1], ids: ["a"], keys: ["tokens", "values"] },
+  ];
+  const begun = first!.redistribute(batch.meta(), plan);
+  const controller = new AbortController();
+  const started = performance.now();
+  const late = assertRejects(() => first!.redistribute(batch.meta(), plan, { timeoutMs: 30 }), DeadlineError, "turn");
+  const stopped = assertRejects(
+    () => first!.redistribute(batch.meta(), plan, { signal: controller.signal }),
+    DeadlineError,
+    "its AbortSignal fired",
+  );
+  controller.abort(new Error("the caller has other plans"));
+  const errors = [await late, await stopped];
+  assert(performance.now() - started < 5000);
+  for (const { outcome, outstanding, phase } of errors) {
+    assertEquals({ outcome, outstanding, phase }, { outcome: "unchanged", outstanding: [], phase: -1 });
+  }
+  assertEquals((errors[1]!.cause as Error).message, "the caller has other plans");
+  await Promise.all([begun, second!.redistribute(batch.meta(), plan)]);
+  await assertHolds(second!, batch, ["a"]);
+  await cluster.all((manager) => manager.redistribute(batch.meta(), plan));
+});
+
+Deno.test("whoever disposes a manager that is being disposed waits for the same end", async () => {
+  await using cluster = await Cluster.open(1);
+  const manager = cluster.managers[0]!;
+  manager.store(batchOf(["a"], KEYS));
+  const first = manager[Symbol.asyncDispose]();
+  await manager[Symbol.asyncDispose]();
+  assertEquals(resources(), { ...resources(), liveBytes: 0, liveCommunicators: 0, pinnedBytes: 0 });
+  await first;
+});
+
+Deno.test("a manager takes a communicator whose greetings are not a manager's", async () => {
+  await using cluster = await Cluster.bare(2);
+  const uniqueId = cluster.uniqueId();
+  const greeting = new TextEncoder().encode("hello");
+  cluster.managers.push(
+    ...await Promise.all(cluster.runtimes.map(async (runtime, rank) =>
+      await DataManager.create({
+        communicator: await Communicator.init(runtime, { uniqueId, rank, worldSize: 2, greeting }),
+        rehearse: false,
+      })
+    )),
+  );
+  const batch = batchOf(["a"], KEYS);
+  cluster.managers[0]!.store(batch);
+  await cluster.all((manager) =>
+    manager.redistribute(batch.meta(), [
+      { commType: "bcast", root: 0, srcs: [0], dsts: [1], ids: ["a"], keys: ["tokens", "values"] },
+    ])
+  );
+  await assertHolds(cluster.managers[1]!, batch, ["a"]);
 });
 
 Deno.test("one thread drives 16 ranks while a timer keeps ticking", async () => {

@@ -7,7 +7,16 @@ import { SequenceSample } from "../../src/sample/sequence_sample.ts";
 import { Scratch } from "../../src/scratch.ts";
 import { catalogueOf } from "../../src/transfer/catalogue.ts";
 
-function metaOf({ ids = ["a", "b", "c", "d"], keys = ["x", "y"], length = 3, task = "math" } = {}): SequenceSample {
+interface MetaParts {
+  ids?: string[];
+  keys?: string[];
+  length?: number;
+  task?: unknown;
+}
+
+function metaOf(
+  { ids = ["a", "b", "c", "d"], keys = ["x", "y"], length = 3, task = "math" }: MetaParts = {},
+): SequenceSample {
   return new SequenceSample({
     ids,
     keys,
@@ -97,7 +106,29 @@ Deno.test("termsDigest() tells apart whatever differs", () => {
     metaOf({ ids: ["a", "b", "c", "d", "e"] }),
     metaOf({ keys: ["x", "y", "z"] }),
     metaOf({ length: 4 }),
-    metaOf({ task: "code" }),
+    ...[
+      "code",
+      null,
+      "null",
+      [undefined],
+      [null],
+      "undefined",
+      NaN,
+      Infinity,
+      0,
+      -0,
+      5,
+      5n,
+      "5n",
+      "'5n",
+      [],
+      {},
+      new Map(),
+      new Set(),
+    ]
+      .map((task) => metaOf({ task })),
+    metaOf({ task: new Map([["a", 1]]) }),
+    metaOf({ task: new Map([["a", 2]]) }),
   ];
   const digests = [
     digest(),
