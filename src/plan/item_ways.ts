@@ -7,7 +7,8 @@
  * - A rank that the plan shows to have an item is not sent it again.
  * - In an exchange the source sends to each destination itself. Else one copy leaves the source: to the destination whose turn it is, and those that have
  *   the item pass it on. Movements to several destinations come in shares with different turns, so that all of them pass on equally much (see
- *   `forEachMovement`). Where the destinations hold a whole replica group, that is served by a broadcast among its members.
+ *   `forEachMovement`). Where the destinations hold a whole replica group, one copy goes to a member, and a broadcast to the others; the members that get
+ *   it of several groups pass it on as single destinations do.
  * - An exchange without sources is a *fence*: what stands behind it in the plan starts in a later phase than all that stands before it.
  *
  * What happens to an item follows from the movements that it has a part in. So the plan is turned round first, from ids by movement to movements by id;
@@ -89,42 +90,19 @@ export interface WayContext {
  * @returns The number of phases.
  */
 export function forEachWay(plan: readonly RedistribStep[], context: WayContext, visit: (way: Way) => void): number {
-  const fences = plan.filter(isFence).length;
   const scratch = context.scratch ?? new Scratch();
   const tables = tablesOf(plan, context, scratch);
   const pathfinder = new Pathfinder(context, scratch);
-  // What stands behind a fence starts where all before it ends, which has to be known first.
-  for (const [fence, classes] of classesByFence(tables, fences).entries()) {
-    for (const { table, c } of classes) pathfinder.find(table, c, fence);
-    pathfinder.floors.push(pathfinder.phases);
-  }
+  if (plan.some(isFence)) pathfinder.setFloors(tables);
   for (const table of tables) {
     const stepsLike = (step: number) => table.stepsLike(step);
     for (let c = 0; c < table.classCount; c++) {
-      pathfinder.find(table, c, fences);
+      pathfinder.find(table, c);
       const { origins, hopCount, hops, casts } = pathfinder;
       visit({ keys: table.keys, ids: table.idsOf(c), origins, hopCount, hops, casts, stepsLike });
     }
   }
   return pathfinder.phases;
-}
-
-/** By number of fences before a move, the classes that have such moves; but for those behind the last fence. */
-function classesByFence(tables: readonly Table[], fences: number): { table: Table; c: number }[][] {
-  const classes = Array.from({ length: fences }, (): { table: Table; c: number }[] => []);
-  if (fences === 0) return classes;
-  const path: number[] = [];
-  for (const table of tables) {
-    for (let c = 0; c < table.classCount; c++) {
-      const count = table.movesOf(c, path);
-      for (let m = 0, last = -1; m < count; m++) {
-        const move = table.moveAt(path[m]!);
-        if (move.fences !== last && move.fences < fences) classes[move.fences]!.push({ table, c });
-        last = move.fences;
-      }
-    }
-  }
-  return classes;
 }
 
 /** A movement and its place in the plan. */
@@ -323,14 +301,14 @@ export function passOn(
 class Pathfinder {
   /** The number of phases of all ways so far. */
   phases = 0;
-  /** By number of fences before a move, the first phase in which it can start. */
-  readonly floors: number[] = [0];
   /** See {@linkcode Way}. */
   readonly origins: number[] = [];
   hopCount = 0;
   hops: Int32Array;
   readonly casts: Cast[] = [];
   readonly #groups: readonly ReplicaRanks[];
+  /** By number of fences before a move, the first phase in which it can start; empty where there are none. */
+  readonly #floors: number[] = [];
   /** By rank, the first phase in which it can send the item; good for the way whose number is beside it. */
   readonly #since: Int32Array;
   readonly #known: Int32Array;
@@ -339,6 +317,8 @@ class Pathfinder {
   /** Filled anew for each movement. */
   readonly #missing: number[] = [];
   #way = 0;
+  /** The number of phases of the way. */
+  #end = 0;
   #step = 0;
 
   constructor({ worldSize, groups }: WayContext, scratch: Scratch) {
@@ -348,25 +328,47 @@ class Pathfinder {
     this.#known = scratch.int32(worldSize);
   }
 
-  /** Fills the lists with the way of a class, up to the given number of fences. */
-  find(table: Table, c: number, fencesAtMost: number): void {
+  /**
+   * Finds out where what stands behind a fence starts, which takes a look at all ways: no earlier than any that stands before it ends. How many phases a way
+   * has between two fences does not depend on when they begin, for whoever had the item before can send it in the first of them.
+   */
+  setFloors(tables: readonly Table[]): void {
+    const lengths: number[] = [];
+    for (const table of tables) for (let c = 0; c < table.classCount; c++) this.find(table, c, lengths);
+    let floor = 0;
+    for (let fences = 0; fences < lengths.length; fences++) {
+      this.#floors.push(floor);
+      floor += lengths[fences] ?? 0;
+    }
+    this.phases = 0;
+  }
+
+  /** Fills the lists with the way of a class. Before the floors are set it raises the numbers of phases between fences to what the way has. */
+  find(table: Table, c: number, lengths?: number[]): void {
     const { origins, casts } = this;
     this.#way++;
     if (origins.length > 0) origins.length = 0;
     if (casts.length > 0) casts.length = 0;
     this.hopCount = 0;
+    this.#end = 0;
+    let floor = 0, passed = 0;
     const count = table.movesOf(c, this.#path);
     for (let m = 0; m < count; m++) {
       const { movement, step, fences } = table.moveAt(this.#path[m]!);
       const { source } = movement;
-      if (fences > fencesAtMost) break;
+      if (fences > passed) {
+        floor = lengths === undefined ? this.#floors[fences]! : this.#end;
+        passed = fences;
+      }
       this.#step = step;
       if (!this.#has(source)) {
         origins.push(source);
         this.#note(source, 0);
       }
-      this.#move(movement, Math.max(this.#since[source]!, this.floors[fences]!));
+      this.#move(movement, Math.max(this.#since[source]!, floor));
+      if (lengths !== undefined) lengths[fences] = Math.max(lengths[fences] ?? 0, this.#end - floor);
     }
+    if (this.#end > this.phases) this.phases = this.#end;
   }
 
   #move(movement: Movement, start: number): void {
@@ -382,27 +384,39 @@ class Pathfinder {
     for (let i = 0; i < destinations.length; i++) {
       if (!this.#has(destinations[i]!)) missing[count++] = destinations[i]!;
     }
-    if (this.#groups.length > 0) count = this.#serveGroups(source, count, start);
-    passOn(missing, count, movement, start, this.#hop);
+    if (this.#groups.length > 0) this.#serveGroups(movement, missing.slice(0, count), start);
+    else passOn(missing, count, movement, start, this.#hop);
   }
 
   /**
-   * Serves whole replica groups by one copy to a member, unless the source is one, and a broadcast from there. Returns how many of the missing are left, at
-   * the front.
+   * Serves whole replica groups by a broadcast: from the source where it is a member, else from the first of its members, which gets the item as those do that
+   * are in no such group. Where the source broadcasts, another member passes the item on to the other groups, so that but one copy leaves the source.
    */
-  #serveGroups(source: number, count: number, start: number): number {
-    let left = this.#missing.slice(0, count);
-    for (const { group, members } of this.#groups) {
-      if (left.length === 0) break;
-      if (!members.every((member) => member === source || left.includes(member))) continue;
-      const root = members.includes(source) ? source : members[0]!;
-      if (root !== source) this.#hop(start, source, root);
-      this.casts.push({ phase: start, group, members, root, step: this.#step });
-      for (const member of members) if (member !== source) this.#arrive(member, start);
+  #serveGroups({ source, turn, turns }: Movement, missing: readonly number[], start: number): void {
+    let [from, first] = [source, start];
+    let left = missing;
+    const roots: { readonly root: number; readonly group: ReplicaRanks }[] = [];
+    for (const group of this.#groups) {
+      const { members } = group;
+      const isOwn = members.includes(source);
+      if (isOwn && from !== source || !members.every((rank) => rank === source || left.includes(rank))) continue;
       left = left.filter((rank) => !members.includes(rank));
+      if (isOwn) {
+        this.#cast(group, source, start);
+        const others = members.filter((rank) => rank !== source);
+        [from, first] = [others[turn % others.length]!, start + 1];
+      } else {
+        roots.push({ root: members[0]!, group });
+      }
     }
-    for (const [i, rank] of left.entries()) this.#missing[i] = rank;
-    return left.length;
+    const single = [...roots.map(({ root }) => root), ...left].sort((a, b) => a - b);
+    passOn(single, single.length, { source: from, turn, turns }, first, this.#hop);
+    for (const { root, group } of roots) this.#cast(group, root, this.#since[root]! - 1);
+  }
+
+  #cast({ group, members }: ReplicaRanks, root: number, phase: number): void {
+    this.casts.push({ phase, group, members, root, step: this.#step });
+    for (const member of members) if (member !== root) this.#arrive(member, phase);
   }
 
   readonly #hop = (phase: number, from: number, to: number): void => {
@@ -427,6 +441,6 @@ class Pathfinder {
 
   #arrive(rank: number, phase: number): void {
     this.#note(rank, phase + 1);
-    if (phase >= this.phases) this.phases = phase + 1;
+    if (phase >= this.#end) this.#end = phase + 1;
   }
 }

@@ -142,6 +142,47 @@ Deno.test("lowerPlan() broadcasts within a replica group when the destinations h
   assertEquals(programs[1]!.phases[0]!.broadcasts.map(({ group, root }) => ({ group, root })), [{ group: 0, root: 1 }]);
 });
 
+for (const [where, root] of [["outside of them", 0], ["in one of them", 1]] as const) {
+  Deno.test(`lowerPlan() lets one copy leave a source that serves several replica groups, ${where}`, () => {
+    const ids = Array.from({ length: 24 }, (_, i) => `id-${i}`);
+    const groups = [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12]];
+    const dsts = [...groups.flat(), 13];
+    for (
+      const step of [
+        { commType: "bcast", root, srcs: [root], dsts, ids, keys },
+        { commType: "scatter", root, srcs: null, dsts, ids: dsts.map(() => ids), keys },
+      ] satisfies RedistribStep[]
+    ) {
+      const { catalogue, programs } = lowerAll([step], metaOf(ids), 14, groups);
+      const all = everything(catalogue);
+      const held = play(programs, new Map([[root, all]]), groups);
+      for (const rank of dsts) assertEquals(held[rank], all);
+      const payload = catalogue.totalBytes(Uint32Array.from(all));
+      assertEquals(programs[root]!.bytesSent, payload);
+      // Those that get it pass on what the others lack, in turn; and each group's root broadcasts.
+      for (const { bytesSent } of programs) assert(bytesSent <= 2 * payload, `${bytesSent} of ${payload}`);
+      for (const [group, members] of groups.entries()) {
+        const casts = programs[members[0]!]!.phases.flatMap(({ broadcasts }) => broadcasts)
+          .filter((cast) => cast.group === group);
+        assertEquals(casts.reduce((sum, { bytes }) => sum + bytes, 0), payload);
+      }
+    }
+  });
+}
+
+Deno.test("lowerPlan() takes time by the size of the plan, however many fences it has", () => {
+  const steps = 20_000;
+  const plan = Array.from({ length: steps }, (_, i): RedistribStep[] => [
+    { commType: "exchange", root: null, srcs: [0], dsts: [[i + 1]], ids: [["a"]], keys },
+    { commType: "exchange", root: null, srcs: [], dsts: [], ids: [], keys },
+  ]).flat();
+  const started = performance.now();
+  const { phases } = lowerPlan(plan, new Catalogue(metaOf(["a"])), 0, { worldSize: steps + 1 });
+  assertEquals(phases.map(({ sends }) => sends.map(({ peer }) => peer)), phases.map((_, i) => [i + 1]));
+  assertEquals(phases.length, steps);
+  assert(performance.now() - started < 4000, `${performance.now() - started} ms`);
+});
+
 Deno.test("lowerPlan() does not send what the plan shows a rank to have", () => {
   const meta = metaOf(["a", "b"]);
   const { catalogue, programs } = lowerAll(
