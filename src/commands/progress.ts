@@ -4,6 +4,8 @@
  * @module
  */
 
+import { writeText } from "./print.ts";
+
 /** Where progress is drawn. */
 export interface ProgressTarget {
   /** Whether it is a terminal, on which a line can be drawn over. */
@@ -15,10 +17,7 @@ export interface ProgressTarget {
 /** Standard error. */
 export const standardError: ProgressTarget = {
   isTerminal: Deno.stderr.isTerminal(),
-  write(text) {
-    const bytes = new TextEncoder().encode(text);
-    for (let at = 0; at < bytes.length;) at += Deno.stderr.writeSync(bytes.subarray(at));
-  },
+  write: (text) => writeText(Deno.stderr, text),
 };
 
 const BAR_COLUMNS = 24;

@@ -38,7 +38,7 @@ export interface SpawnOptions {
   readonly token: string;
   /** The libraries that they are to open, as this process opened them. */
   readonly libraries: Libraries;
-  /** Told what a worker says on standard error, line by line. */
+  /** Told what a worker says on standard error, line by line. What it throws comes out of {@linkcode WorkerProcesses.death}. */
   readonly onLine: (rank: number, line: string) => void;
 }
 
@@ -71,7 +71,7 @@ export class WorkerProcesses implements AsyncDisposable {
     this.#ended = Promise.all(this.#children.map((child, rank) => this.#watch(child, rank, options.onLine)));
   }
 
-  /** Fires with a {@linkcode WorkerDiedError} when a process ends that was not told to. */
+  /** Fires with a {@linkcode WorkerDiedError} when a process ends that was not told to, and with what `onLine` throws. */
   get death(): AbortSignal {
     return this.#death.signal;
   }
@@ -113,9 +113,13 @@ export class WorkerProcesses implements AsyncDisposable {
   async #watch(child: Deno.ChildProcess, rank: number, onLine: (rank: number, line: string) => void): Promise<void> {
     let lastWords = "";
     const reading = (async () => {
-      for await (const line of linesOf(child.stderr)) {
-        lastWords = line.replace(/^worker of rank \d+: /, "");
-        onLine(rank, lastWords);
+      try {
+        for await (const line of linesOf(child.stderr)) {
+          lastWords = line.replace(/^worker of rank \d+: /, "");
+          onLine(rank, lastWords);
+        }
+      } catch (error) {
+        this.#death.abort(error);
       }
     })();
     const status = await child.status;

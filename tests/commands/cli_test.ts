@@ -20,6 +20,20 @@ async function cli(args: readonly string[], env: Record<string, string> = {}): P
   return { code, stdout: text.decode(stdout), stderr: text.decode(stderr) };
 }
 
+/** The exit code and standard output of a command whose standard error nobody reads. */
+async function unheard(args: readonly string[]): Promise<{ code: number; stdout: string }> {
+  const child = new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", "--quiet", CLI, ...args],
+    env: { NO_COLOR: "1", SEQFERRY_CPU_LIBRARY: native.cudart.path },
+    stdin: "null",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  await child.stderr.cancel();
+  const [{ code }, stdout] = await Promise.all([child.status, new Response(child.stdout).text()]);
+  return { code, stdout };
+}
+
 /** Runs a test with a folder of its own. */
 async function inFolder(test: (folder: string) => Promise<void>): Promise<void> {
   const folder = await Deno.makeTempDir({ prefix: "seqferry-test-" });
@@ -200,4 +214,14 @@ Deno.test("plan prints JSON on standard output and a table on standard error", a
     ],
   }]);
   assert(stderr.includes("actor/0 → critic/0     0  bcast"), stderr);
+});
+
+Deno.test("run, plan and a refusal end as ever when nobody reads their standard error", async () => {
+  const layouts = ["--layouts", "a=pp1,dp2,tp1 b=pp1,dp1,tp2"];
+  const plan = await unheard(["plan", ...layouts, "--ids", "2"]);
+  assertEquals([plan.code, JSON.parse(plan.stdout).length], [0, 1]);
+  const run = await unheard(["run", "--backend", "cpu", ...layouts]);
+  assertEquals(run.code, 0);
+  assertStringIncludes(run.stdout, "every byte is the same");
+  assertEquals(await unheard(["plan", "--nonsense"]), { code: 2, stdout: "" });
 });
