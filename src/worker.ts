@@ -8,7 +8,9 @@
  */
 
 import { parseArgs } from "node:util";
-import { LibraryNotFoundError } from "../mod.ts";
+import { messageOf } from "./commands/input_error.ts";
+import { isLacking } from "./commands/lacking.ts";
+import { requireToken } from "./service/auth.ts";
 import { readLaunchEnvironment } from "./service/launch_environment.ts";
 import { within } from "./service/within.ts";
 import { WorkerService } from "./service/worker_service.ts";
@@ -42,7 +44,7 @@ async function main(args: readonly string[]): Promise<number> {
   try {
     options = await readOptions(args);
   } catch (error) {
-    console.error(`worker: ${error instanceof Error ? error.message : error}`);
+    console.error(`worker: ${messageOf(error)}`);
     return 2;
   }
   if (options === "help") {
@@ -68,8 +70,8 @@ async function main(args: readonly string[]): Promise<number> {
     if (!orderly) console.error(`worker of rank ${options.rank}: ${reason}`);
     return orderly ? 0 : 1;
   } catch (error) {
-    console.error(`worker of rank ${options.rank}: ${error instanceof Error ? error.message : error}`);
-    return error instanceof LibraryNotFoundError ? 3 : 1;
+    console.error(`worker of rank ${options.rank}: ${messageOf(error)}`);
+    return isLacking(error) ? 3 : 1;
   } finally {
     for (const { signal, listener } of listeners) Deno.removeSignalListener(signal, listener);
   }
@@ -118,17 +120,28 @@ async function readOptions(args: readonly string[]) {
     hostname: values.host,
     port,
     rehearse: values.rehearse,
-    token: await readToken(values["token-file"]),
+    token: await readToken(values["token-file"], values.host),
     ...(localRank === undefined ? {} : { localRank }),
   } as const;
 }
 
-async function readToken(file: string | undefined): Promise<string | null> {
-  if (file === undefined) return environment("SEQFERRY_TOKEN") ?? null;
+/** The token, checked; null for none. */
+async function readToken(file: string | undefined, hostname: string): Promise<string | null> {
+  const token = file === undefined ? environment("SEQFERRY_TOKEN") ?? null : await readTokenFile(file);
+  try {
+    requireToken(token, hostname);
+    return token;
+  } catch (error) {
+    const place = token === null ? "--host" : file === undefined ? "SEQFERRY_TOKEN" : `--token-file: ${file}`;
+    throw new UsageError(`${place}: ${messageOf(error)}`);
+  }
+}
+
+async function readTokenFile(file: string): Promise<string> {
   try {
     return (await Deno.readTextFile(file)).trim();
   } catch (error) {
-    throw new UsageError(`--token-file: ${file} cannot be read: ${error instanceof Error ? error.message : error}`);
+    throw new UsageError(`--token-file: ${file} cannot be read: ${messageOf(error)}`);
   }
 }
 

@@ -4,9 +4,10 @@
  * @module
  */
 
-import { CudaError, LibraryNotFoundError, SeqferryError } from "../errors.ts";
+import { SeqferryError } from "../errors.ts";
 import { InputError } from "./input_error.ts";
 import { Interrupted } from "./interrupt.ts";
+import { isLacking } from "./lacking.ts";
 import { WorkerDiedError } from "./worker_processes.ts";
 
 /** Done and verified. */
@@ -21,22 +22,11 @@ export const LACKING = 3;
 /** The exit code for an error. */
 export function exitCodeOf(error: unknown): number {
   if (error instanceof InputError) return BAD_INPUT;
-  if (error instanceof LibraryNotFoundError) return LACKING;
-  if (error instanceof CudaError && NO_DEVICE.has(error.codeName)) return LACKING;
+  if (isLacking(error)) return LACKING;
   if (error instanceof WorkerDiedError && error.status.code === LACKING) return LACKING;
   if (error instanceof Interrupted) return error.exitCode;
   return FAILED;
 }
-
-/** What libcudart answers where there is no device that it can use. */
-const NO_DEVICE = new Set([
-  "cudaErrorNoDevice",
-  "cudaErrorInsufficientDriver",
-  "cudaErrorSystemNotReady",
-  "cudaErrorSystemDriverMismatch",
-  "cudaErrorDevicesUnavailable",
-  "cudaErrorInvalidDevice",
-]);
 
 /** What is said of an error: its sentence; with its stack, where it is not one that seqferry raises on purpose. */
 export function sayError(error: unknown): string {

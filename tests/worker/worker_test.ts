@@ -111,6 +111,10 @@ const badFlags: readonly (readonly [readonly string[], string])[] = [
     ["--coordinator", "http://127.0.0.1:9", "--rank", "0", "--port", "70000"],
     "--port: it is an integer from 0 to 65535",
   ],
+  [
+    ["--coordinator", "http://127.0.0.1:9", "--rank", "0", "--host", "0.0.0.0"],
+    "--host: a service on 0.0.0.0 can be reached from other machines, and needs a token",
+  ],
   [["--frobnicate"], "--frobnicate"],
 ];
 for (const [args, sentence] of badFlags) {
@@ -121,7 +125,29 @@ for (const [args, sentence] of badFlags) {
   });
 }
 
-Deno.test("worker.ts exits with 1 when its coordinator cannot be reached, and with 3 when its library is not there", async () => {
+Deno.test("worker.ts exits with 2 for a token that is too short, says where it is from, and does not show it", async () => {
+  const args = ["--coordinator", "http://127.0.0.1:9", "--rank", "0"];
+  const unfit = "a token is at least 16 printable ASCII characters without blanks";
+  assertEquals(await outcome(start([...PERMISSIONS, WORKER, ...args], { SEQFERRY_TOKEN: "short" })), {
+    code: 2,
+    stdout: "",
+    stderr: `worker: SEQFERRY_TOKEN: ${unfit}\n`,
+  });
+  const file = await Deno.makeTempFile();
+  try {
+    await Deno.writeTextFile(file, "short\n");
+    const permissions = [...PERMISSIONS, `--allow-read=${file}`];
+    assertEquals(await outcome(start([...permissions, WORKER, ...args, "--token-file", file])), {
+      code: 2,
+      stdout: "",
+      stderr: `worker: --token-file: ${file}: ${unfit}\n`,
+    });
+  } finally {
+    await Deno.remove(file);
+  }
+});
+
+Deno.test("worker.ts exits with 1 when its coordinator cannot be reached, and with 3 when its library or device is not there", async () => {
   const args = [WORKER, "--coordinator", "http://127.0.0.1:9", "--rank", "0", "--backend", "cpu"];
   const gone = await outcome(start([...PERMISSIONS, ...args]));
   assertEquals(gone.code, 1, gone.stderr);
@@ -129,6 +155,9 @@ Deno.test("worker.ts exits with 1 when its coordinator cannot be reached, and wi
   const lacking = await outcome(start(["-A", ...args], { SEQFERRY_CPU_LIBRARY: "/nowhere/library.so" }));
   assertEquals(lacking.code, 3, lacking.stderr);
   assertStringIncludes(lacking.stderr, "/nowhere/library.so");
+  const deviceless = await outcome(start([...PERMISSIONS, ...args], { SEQFERRY_CPU_FAULTS: "cudaSetDevice:1=100" }));
+  assertEquals(deviceless.code, 3, deviceless.stderr);
+  assertStringIncludes(deviceless.stderr, "worker of rank 0: cudaSetDevice answered cudaErrorNoDevice (100)");
 });
 
 Deno.test("worker.ts ends with 0 on SIGTERM and SIGINT when nothing is under way", async () => {
