@@ -10,18 +10,16 @@ import { SeqferryError } from "../errors.ts";
 export interface LaunchEnvironment {
   /** The rank. */
   readonly rank?: number;
-  /** The number of ranks. */
-  readonly worldSize?: number;
   /** The rank among the workers of this machine. */
   readonly localRank?: number;
 }
 
-/** Variables by launcher, in the order in which launchers are asked: rank, size, local rank. */
-const LAUNCHERS: readonly (readonly [string, string, string])[] = [
-  ["RANK", "WORLD_SIZE", "LOCAL_RANK"], // torchrun
-  ["OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"], // Open MPI
-  ["SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"], // Slurm
-  ["JOB_COMPLETION_INDEX", "WORLD_SIZE", "LOCAL_RANK"], // Kubernetes Indexed Job: its size is in the job's specification only
+/** Variables by launcher, in the order in which launchers are asked: rank, local rank. */
+const LAUNCHERS: readonly (readonly [string, string])[] = [
+  ["RANK", "LOCAL_RANK"], // torchrun
+  ["OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK"], // Open MPI
+  ["SLURM_PROCID", "SLURM_LOCALID"], // Slurm
+  ["JOB_COMPLETION_INDEX", "LOCAL_RANK"], // Kubernetes Indexed Job: a local rank only where its specification sets one
 ];
 
 /** Every variable that {@linkcode readLaunchEnvironment} may ask for. */
@@ -43,17 +41,14 @@ export function readLaunchEnvironment(variable: (name: string) => string | undef
     }
     return value;
   };
-  for (const [rankName, sizeName, localName] of LAUNCHERS) {
+  for (const [rankName, localName] of LAUNCHERS) {
     const rank = read(rankName);
-    if (rank === undefined) continue;
-    const worldSize = read(sizeName);
-    const localRank = read(localName);
-    return {
-      rank,
-      ...(worldSize === undefined ? {} : { worldSize }),
-      ...(localRank === undefined ? {} : { localRank }),
-    };
+    if (rank !== undefined) return { rank, ...localRankOf(read(localName)) };
   }
-  const localRank = read("LOCAL_RANK");
+  return localRankOf(read("LOCAL_RANK"));
+}
+
+/** A local rank as a field, absent where it is not known. */
+function localRankOf(localRank: number | undefined): LaunchEnvironment {
   return localRank === undefined ? {} : { localRank };
 }

@@ -11,7 +11,7 @@ const WORKER = new URL("../../src/worker.ts", import.meta.url).href;
 const PERMISSIONS = [
   "--allow-net=127.0.0.1",
   `--allow-ffi=${native.cudart.path}`,
-  "--allow-env=SEQFERRY_CPU_LIBRARY,SEQFERRY_TOKEN,RANK,LOCAL_RANK,WORLD_SIZE",
+  "--allow-env=SEQFERRY_CPU_LIBRARY,SEQFERRY_TOKEN,RANK,LOCAL_RANK",
 ];
 
 function start(args: readonly string[], env: Record<string, string> = {}): Deno.ChildProcess {
@@ -76,7 +76,6 @@ Deno.test("worker.ts takes its rank from a launcher's environment, and its token
       return start([...PERMISSIONS, `--allow-read=${file}`, ...args], {
         RANK: `${rank}`,
         LOCAL_RANK: "0",
-        WORLD_SIZE: "2",
       });
     });
   } finally {
