@@ -15,15 +15,16 @@ export interface Rollout {
   readonly prompt: string;
   /** At least one response. */
   readonly responses: readonly string[];
-  /** One finite number per response. */
+  /** One number per response, finite as float32. */
   readonly rewards: readonly number[];
   /** The line in the file, from 1. */
   readonly line: number;
 }
 
 /**
- * Reads rollouts. Each line is an object with `prompt` (a string), `responses` or `generateds` (strings), `rewards` (numbers, one per response)
- * and, if it likes, `id` (a string or an integer); further fields are passed over, and so are blank lines.
+ * Reads rollouts. Each line is an object with `prompt` (a string), `responses` or `generateds` (strings), `rewards`
+ * (numbers, finite as float32, one per response) and, if it likes, `id` (a string or an integer); further fields are
+ * passed over, and so are blank lines.
  *
  * @param bytes The file's content, in UTF-8.
  * @param file The file's name, for errors.
@@ -93,8 +94,8 @@ function parseRollout(text: string, place: string, line: number, number: number)
     throw new InputError(place, `there are ${responses.length} responses, but ${rewards.length} rewards`);
   }
   for (const [i, reward] of rewards.entries()) {
-    if (typeof reward !== "number" || !Number.isFinite(reward)) {
-      throw new InputError(place, `rewards[${i}] is a finite number, not ${show(reward)}`);
+    if (typeof reward !== "number" || !Number.isFinite(Math.fround(reward))) {
+      throw new InputError(place, `rewards[${i}] is a number that is finite as float32, not ${show(reward)}`);
     }
   }
   return { id: idOf(fields.id, place) ?? String(number), prompt, responses, rewards: rewards as number[], line };

@@ -25,6 +25,11 @@ Deno.test("parseRollouts() passes blank lines over, takes CRLF and a byte-order 
   assertEquals(rollouts.map(({ id, line }) => [id, line]), [["0", 1], ["1", 4]]);
 });
 
+Deno.test("parseRollouts() takes the largest float32 for a reward", () => {
+  const line = '{"prompt":"p","responses":["r"],"rewards":[3.4028234663852886e38]}';
+  assertEquals(parseRollouts(bytes(line), "f")[0]!.rewards, [3.4028234663852886e38]);
+});
+
 Deno.test("parseRollouts() takes an integer for an id", () => {
   assertEquals(parseRollouts(bytes('{"prompt":"p","responses":["r"],"rewards":[1],"id":42}'), "f")[0]!.id, "42");
 });
@@ -56,8 +61,15 @@ const bad: readonly (readonly [string, string])[] = [
   ['{"prompt":"p","responses":["r"]}', 'the field "rewards" is missing'],
   ['{"prompt":"p","responses":["r"],"rewards":1}', '"rewards" is an array of numbers, not 1'],
   ['{"prompt":"p","responses":["r","s"],"rewards":[1]}', "there are 2 responses, but 1 rewards"],
-  ['{"prompt":"p","responses":["r"],"rewards":["1"]}', 'rewards[0] is a finite number, not "1"'],
-  ['{"prompt":"p","responses":["r"],"rewards":[1e999]}', "rewards[0] is a finite number, not Infinity"],
+  ['{"prompt":"p","responses":["r"],"rewards":["1"]}', 'rewards[0] is a number that is finite as float32, not "1"'],
+  [
+    '{"prompt":"p","responses":["r"],"rewards":[1e999]}',
+    "rewards[0] is a number that is finite as float32, not Infinity",
+  ],
+  [
+    '{"prompt":"p","responses":["r","s"],"rewards":[0.1,-1e39]}',
+    "rewards[1] is a number that is finite as float32, not -1e+39",
+  ],
   [
     '{"prompt":"","responses":["r",""],"rewards":[1,1]}',
     "the prompt and response 1 are both empty, which leaves a sequence without tokens",
