@@ -107,16 +107,19 @@ export function parseFlags(command: Command, words: readonly string[]): Flags {
     string: names.filter(takesValue),
     boolean: names.filter((name) => !takesValue(name)),
     unknown(word, key) {
+      if (key === undefined) return; // No flag; see below.
       throw new InputError(
         "",
-        key === undefined
-          ? `seqferry ${command.name} takes flags only, and ${show(word)} is none`
-          : `seqferry ${command.name} has no flag ${word.split("=", 1)[0]}; it has ${
-            names.map((name) => `--${name}`).join(", ")
-          }`,
+        `seqferry ${command.name} has no flag ${word.split("=", 1)[0]}; it has ${
+          names.map((name) => `--${name}`).join(", ")
+        }`,
       );
     },
   });
+  const stray = strayWord(words, takesValue);
+  if (stray !== undefined) {
+    throw new InputError("", `seqferry ${command.name} takes flags only, and ${show(stray)} is none`);
+  }
   for (const word of words) {
     const name = /^--([^=]+)/.exec(word)?.[1];
     if (name === undefined || !names.includes(name)) continue;
@@ -137,6 +140,18 @@ export function parseFlags(command: Command, words: readonly string[]): Flags {
     }
   }
   return new Flags(values);
+}
+
+/**
+ * The first word that is neither a flag nor the value of the flag before it, or undefined. The parser passes some over:
+ * `--` and all behind it, `-`, and `true` or `false` behind a flag without a value.
+ */
+function strayWord(words: readonly string[], takesValue: (name: string) => boolean): string | undefined {
+  return words.find((word, i) => {
+    const flag = /^--([^=]+)$/.exec(words[i - 1] ?? "")?.[1];
+    const isValue = flag !== undefined && takesValue(flag);
+    return !isValue && !/^--?[^-]/.test(word);
+  });
 }
 
 /** A command's help. */

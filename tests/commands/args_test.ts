@@ -29,9 +29,23 @@ Deno.test("parseFlags() refuses what the command does not have, in one sentence"
   assertEquals(refusal("four"), 'seqferry ship takes flags only, and "four" is none');
 });
 
+Deno.test("parseFlags() refuses every word that is no flag and no flag's value, wherever it stands", () => {
+  const refused = (word: string) => `seqferry ship takes flags only, and ${JSON.stringify(word)} is none`;
+  assertEquals(refusal("--ranks", "4", "five"), refused("five"));
+  assertEquals(refusal("--ranks=4", "five"), refused("five"));
+  assertEquals(refusal("--ranks", "4", "--", "five"), refused("--"));
+  assertEquals(refusal("--", "--ranks", "4"), refused("--"));
+  assertEquals(refusal("--verify", "false"), refused("false"));
+  assertEquals(refusal("--verify", "true"), refused("true"));
+  assertEquals(refusal("--help", "false"), refused("false"));
+  assertEquals(refusal("-"), refused("-"));
+  assertEquals(refusal(""), refused(""));
+});
+
 Deno.test("parseFlags() refuses missing, superfluous and doubled values", () => {
   assertEquals(refusal("--ranks"), "--ranks: it takes a value: --ranks N");
   assertEquals(refusal("--ranks", "--verify"), "--ranks: it takes a value: --ranks N");
+  assertEquals(refusal("--ranks", "--"), "--ranks: it takes a value: --ranks N");
   assertEquals(refusal("--ranks="), "--ranks: it takes a value: --ranks N");
   assertEquals(refusal("--verify=yes"), "--verify: it takes no value");
   assertEquals(refusal("--ranks=1", "--ranks=2"), "--ranks: it is given twice");

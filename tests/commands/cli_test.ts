@@ -61,10 +61,11 @@ Deno.test("seqferry without a command tells the commands and exits with 2", asyn
 });
 
 Deno.test("seqferry help, --help, version and run --help answer on standard output with 0", async () => {
-  const [help, flag, version, runHelp, helpRun] = await Promise.all(
-    [["help"], ["--help"], ["version"], ["run", "--help"], ["help", "run"]].map((args) => cli(args)),
+  const [help, flag, helpHelp, version, runHelp, helpRun] = await Promise.all(
+    [["help"], ["--help"], ["help", "help"], ["version"], ["run", "--help"], ["help", "run"]].map((args) => cli(args)),
   );
   assertEquals(help, flag);
+  assertEquals(help, helpHelp);
   assertEquals(help!.code, 0);
   assertEquals(version, { code: 0, stdout: `seqferry ${VERSION}\n`, stderr: "" });
   assertEquals(runHelp, helpRun);
@@ -76,11 +77,14 @@ Deno.test("seqferry help, --help, version and run --help answer on standard outp
 });
 
 Deno.test("seqferry refuses an unknown command, an unknown flag and a word that is no flag", async () => {
-  assertRefused(await cli(["sail"]), 'there is no command "sail"; there are run, plan, doctor, help, version');
+  const unknown = 'there is no command "sail"; there are run, plan, doctor, help, version';
+  assertRefused(await cli(["sail"]), unknown);
+  assertRefused(await cli(["help", "sail"]), unknown);
   const flag = await cli(["run", "--rank", "4"]);
   assertEquals(flag.code, 2);
   assertStringIncludes(flag.stderr, "seqferry: seqferry run has no flag --rank; it has --input");
   assertRefused(await cli(["run", "4"]), 'seqferry run takes flags only, and "4" is none');
+  assertRefused(await cli(["plan", "--ids", "2", "--", "foo"]), 'seqferry plan takes flags only, and "--" is none');
 });
 
 const badInputs: readonly (readonly [string, string, (file: string) => string])[] = [
