@@ -38,7 +38,7 @@ export interface SpawnOptions {
   readonly token: string;
   /** The libraries that they are to open, as this process opened them. */
   readonly libraries: Libraries;
-  /** Told what a worker says on standard error, line by line. What it throws comes out of {@linkcode WorkerProcesses.death}. */
+  /** Told each line of a worker on standard error; {@linkcode WorkerProcesses.death} fires with what it throws. */
   readonly onLine: (rank: number, line: string) => void;
 }
 
@@ -71,7 +71,7 @@ export class WorkerProcesses implements AsyncDisposable {
     this.#ended = Promise.all(this.#children.map((child, rank) => this.#watch(child, rank, options.onLine)));
   }
 
-  /** Fires with a {@linkcode WorkerDiedError} when a process ends that was not told to, and with what `onLine` throws. */
+  /** Fires with a {@linkcode WorkerDiedError} when a process ends untold, and with what `onLine` throws. */
   get death(): AbortSignal {
     return this.#death.signal;
   }

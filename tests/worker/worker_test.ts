@@ -124,7 +124,7 @@ for (const [args, sentence] of badFlags) {
   });
 }
 
-Deno.test("worker.ts exits with 2 for a token that is too short, says where it is from, and does not show it", async () => {
+Deno.test("worker.ts exits with 2 for a short token, says where it is from, and does not show it", async () => {
   const args = ["--coordinator", "http://127.0.0.1:9", "--rank", "0"];
   const unfit = "a token is at least 16 printable ASCII characters without blanks";
   assertEquals(await outcome(start([...PERMISSIONS, WORKER, ...args], { SEQFERRY_TOKEN: "short" })), {
@@ -146,7 +146,7 @@ Deno.test("worker.ts exits with 2 for a token that is too short, says where it i
   }
 });
 
-Deno.test("worker.ts exits with 1 when its coordinator cannot be reached, and with 3 when its library or device is not there", async () => {
+Deno.test("worker.ts exits with 1 when its coordinator is not reached, with 3 without library or device", async () => {
   const args = [WORKER, "--coordinator", "http://127.0.0.1:9", "--rank", "0", "--backend", "cpu"];
   const gone = await outcome(start([...PERMISSIONS, ...args]));
   assertEquals(gone.code, 1, gone.stderr);
