@@ -3,7 +3,7 @@
  *
  * The room `layout/` says where the shards of a model are: {@linkcode ProcessTopology} is the grid, `ModelShardId` names one cell of it,
  * `ClusterLayout` puts the cells of several models on worker ranks, and `parseLayouts` reads all of that from a command line. Nothing here
- * knows of a device; the room imports only the error classes.
+ * knows of a device; the room imports from no other.
  *
  * @module
  */

@@ -72,7 +72,7 @@ export function checkStep(step: RawStep, place: string, checkIds: IdsCheck = req
       if (dsts.length !== srcs.length) {
         fail(`${place}.dsts`, `there is one list for each of ${srcs.length} srcs, not ${dsts.length}`);
       }
-      dsts.forEach((ranks, i) => requireRanks(ranks, `${place}.dsts[${i}]`, true));
+      for (let i = 0; i < dsts.length; i++) requireRanks(dsts[i], `${place}.dsts[${i}]`, true);
       requireIdsFor(step.ids, srcs, place, "srcs", checkIds);
       break;
     }
@@ -148,11 +148,15 @@ function requireNull(value: unknown, place: string, why: string): void {
   if (value !== null) fail(place, `${why}: it is null, not ${show(value)}`);
 }
 
-function requireOnce(list: readonly unknown[], place: string, what: string): void {
+function requireOnce(list: readonly unknown[], place: string, what: "rank" | "id" | "key"): void {
   if (list.length < 2 || new Set(list).size === list.length) return;
   const seen = new Set<unknown>();
   const again = list.findIndex((item) => seen.has(item) || !seen.add(item));
-  fail(`${place}[${again}]`, `${what} ${show(list[again])} is named twice`);
+  throw namedTwice(list[again], `${place}[${again}]`, what);
+}
+
+function namedTwice(value: unknown, place: string, what: "rank" | "id" | "key"): PlanError {
+  return new PlanError(`${place}: ${what} ${show(value)} is named twice`, { place, [what]: value });
 }
 
 /** Checks lists of ids and looks up their positions, without a set for each list. */
@@ -203,7 +207,7 @@ export class IdPositioner {
     const stop = this.#lookUp(ids, begin);
     if (stop < ids.length) {
       if (!this.#positions.has(ids[stop] as string)) throw unknownId(ids[stop], `${place}[${stop}]`);
-      fail(`${place}[${stop}]`, `id ${show(ids[stop])} is named twice`);
+      throw namedTwice(ids[stop], `${place}[${stop}]`, "id");
     }
     this.#lastIds = ids;
     this.#lastBegin = begin;

@@ -21,6 +21,7 @@ import type { LackClass, SendLimits, Shape } from "./lack.ts";
 import { type LinkBounds, linkBounds } from "./link_bounds.ts";
 import { type HopLimits, type Piece, type Portion, type Spread, Spreader } from "./spread.ts";
 import type { ExchangeStep } from "./step.ts";
+import { largestOf } from "./stretches.ts";
 import { type Items, Traffic, trafficOf } from "./traffic.ts";
 
 /** A piece's share of what the busiest link has to carry anyway. */
@@ -195,8 +196,8 @@ function findWays(
       if (passes > 1 && passes * hopCount > MOST_HOPS_PLACED) break;
       for (; done < passes; done++) spreader.pass();
       excess = {
-        rank: bounds.outOfRank > 0 ? Math.max(...spreader.outOfRank) / bounds.outOfRank : 0,
-        node: bounds.outOfNode > 0 ? Math.max(...spreader.outOfNode) / bounds.outOfNode : 0,
+        rank: bounds.outOfRank > 0 ? largestOf(spreader.outOfRank) / bounds.outOfRank : 0,
+        node: bounds.outOfNode > 0 ? largestOf(spreader.outOfNode) / bounds.outOfNode : 0,
       };
       const larger = Math.max(excess.rank, excess.node);
       const better = larger < 0.995 * bestExcess;

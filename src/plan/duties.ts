@@ -4,6 +4,8 @@
  * @module
  */
 
+import { largestOf } from "./stretches.ts";
+
 /** The most rounds of evening out. Each brings the loads nearer to the evenest there are; the bound is a bound after any number of them. */
 const ROUNDS = 24;
 
@@ -50,7 +52,7 @@ export class Duties {
     }
     let bound = this.#quotient(loads);
     for (let round = 1; round <= ROUNDS; round++) {
-      if (Math.max(0, ...loads) <= EVEN * bound) break;
+      if (largestOf(loads) <= EVEN * bound) break;
       for (const [i, doers] of this.#doers.entries()) {
         if (doers.length > 1) pour(this.#amounts[i]!, doers, parts, firstPart[i]!, loads);
       }

@@ -7,6 +7,7 @@
 import { Duties } from "./duties.ts";
 import type { ItemSizes } from "./item_sizes.ts";
 import type { LackClass, Shape } from "./lack.ts";
+import { largestOf } from "./stretches.ts";
 
 /** The least bytes that the busiest link of each kind carries, whatever the plan. */
 export interface LinkBounds {
@@ -80,9 +81,9 @@ export function linkBounds(
     nodes.add([...holderNodes, ...outerNodes.map(({ node }) => node)], bytes * (outerNodes.length - 1));
   }
   return {
-    intoRank: Math.max(0, ...intoRank),
+    intoRank: largestOf(intoRank),
     outOfRank: Math.max(largest, ranks.leastMost()),
-    intoNode: Math.max(0, ...intoNode),
+    intoNode: largestOf(intoNode),
     outOfNode: Math.max(largestBetweenNodes, nodes.leastMost()),
   };
 }

@@ -24,7 +24,7 @@ import type { PlanMeta } from "./validate_plan.ts";
 
 /**
  * How data travels: by way of a root ("gather-scatter"), from one holder to all that lack it ("bcast"), from owner to destination ("direct"), or
- * whichever costs least ("auto").
+ * whichever costs least ("auto"), broadcasts of replica groups left aside.
  */
 export type Pattern = "gather-scatter" | "bcast" | "direct" | "auto";
 
@@ -41,7 +41,8 @@ export interface DerivePlanOptions {
    * The most device bytes that the transfer may take on any rank beside what is stored; units where sizes are unknown. That is all that arrives there, which
    * stays until it is committed, and the packing of what leaves it in one phase: `peakBytes` of its `Program` and of `simulatePlan`. The pattern "direct"
    * splits steps to keep to it, and puts fences between the parts: exchanges without sources, behind which everything starts in a later phase. "auto" takes
-   * the cheapest plan that keeps to it; the reference's patterns are refused where they do not.
+   * the cheapest plan that keeps to it; the reference's patterns are refused where they do not. Beside it comes what each message is rounded up by, to 256 bytes;
+   * and where `setupProcessGroups` has made replica groups, what their broadcasts have to pack, of which a planner knows nothing. "direct" makes none.
    */
   maxPeakBytes?: number;
 }
@@ -60,7 +61,7 @@ export class RedistribPlanner {
    */
   constructor(cluster: ClusterSpec, tracker: GlobalStorageTracker) {
     requireCluster(cluster);
-    this.#cluster = cluster;
+    this.#cluster = structuredClone(cluster);
     this.#tracker = tracker;
   }
 
@@ -69,7 +70,7 @@ export class RedistribPlanner {
    * pattern allows. Without `meta` every (id, key) counts as one unit of size. An empty set of destinations gives an empty plan.
    *
    * @param dests By rank the ids that it is to have, in any order.
-   * @param keys The fields that are to travel.
+   * @param keys The fields that are to travel. One that is named twice counts once; "gather-scatter" refuses it.
    * @param pattern How.
    * @param options The metadata, where it is known.
    * @throws {PlanError} that names what is at fault: an unknown pattern, a rank outside the tracker's world, an id that one rank names twice, an
@@ -90,10 +91,10 @@ export class RedistribPlanner {
       throw new PlanError(`dests: it is a Map of ids by rank, not ${show(dests)}`, { place: "dests" });
     }
     requireKeys(keys);
-    const demand = arrangeDemand(dests, this.#tracker.worldSize);
-    if (demand.ids.length === 0) return [];
     const { meta, maxPeakBytes } = options;
     if (maxPeakBytes !== undefined) requireLimit(maxPeakBytes);
+    const demand = arrangeDemand(dests, this.#tracker.worldSize);
+    if (demand.ids.length === 0) return [];
     if (meta !== undefined) requireInMeta(demand.ids, keys, meta);
     return this.#derive(demand, keys, pattern, meta, maxPeakBytes);
   }

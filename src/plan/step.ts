@@ -3,8 +3,8 @@
  *
  * The room `plan/` decides who sends what to whom. A plan is an ordered list of steps, the same on every rank, and plain data: this file has
  * its types, `parsePlan` and `planToJSON` its JSON form, `validatePlan` what it has to satisfy, `GlobalStorageTracker` the knowledge of who holds
- * what, and `RedistribPlanner` derives a plan from that knowledge. `simulatePlan` runs a plan on paper. Nothing here knows of a device; the room imports only the error classes
- * and, from `sample/`, the sizes of elements and a heap.
+ * what, and `RedistribPlanner` derives a plan from that knowledge. `simulatePlan` runs a plan on paper. Nothing here knows of a
+ * device; of other rooms the room imports only the sizes of elements and a heap, both from `sample/`.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * Lists that lie one after another in one array.
+ * Arrays of numbers, and lists that lie one after another in one.
  *
  * @module
  */
@@ -22,6 +22,13 @@ export function startsOf(lengths: Int32Array, starts: Int32Array = new Int32Arra
   starts[0] = 0;
   for (let i = 0; i < lengths.length; i++) starts[i + 1] = starts[i]! + lengths[i]!;
   return starts;
+}
+
+/** The largest of some numbers from 0 up; 0 where there are none. Of any count, while a call takes only so many arguments. */
+export function largestOf(numbers: Float64Array): number {
+  let largest = 0;
+  for (let i = 0; i < numbers.length; i++) if (numbers[i]! > largest) largest = numbers[i]!;
+  return largest;
 }
 
 /** The numbers from `begin` to before `end`, in place: as `subarray` does, several times faster. */

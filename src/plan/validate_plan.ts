@@ -42,12 +42,13 @@ export interface ValidatePlanOptions {
  */
 export function validatePlan(plan: readonly RedistribStep[], options: ValidatePlanOptions): void {
   const { worldSize, meta } = options;
+  requireWorldSize(worldSize);
+  requireSteps(plan);
   if (meta === undefined) {
-    requireSteps(plan).forEach((step, i) => checkOne(step, `plan[${i}]`, worldSize));
+    for (let i = 0; i < plan.length; i++) checkOne(plan[i], `plan[${i}]`, worldSize);
     return;
   }
-  const positioner = new IdPositioner(meta.ids, new Map(meta.ids.map((id, i) => [id, i])), null);
-  requireSteps(plan).forEach((step, i) => checkOneAgainst(meta, step, `plan[${i}]`, worldSize, positioner));
+  checkAllAgainst(meta, plan, worldSize, new IdPositioner(meta.ids, new Map(meta.ids.map((id, i) => [id, i])), null));
 }
 
 /**
@@ -65,29 +66,39 @@ export function resolvePlan(
   scratch: Scratch = new Scratch(),
 ): Int32Array {
   const { worldSize, meta, positions } = options;
-  const room = scratch.int32(countIds(requireSteps(plan)));
+  requireWorldSize(worldSize);
+  requireSteps(plan);
+  const room = scratch.int32(countIds(plan));
   const positioner = new IdPositioner(meta.ids, positions, room, scratch.int32(meta.ids.length));
-  requireSteps(plan).forEach((step, i) => checkOneAgainst(meta, step, `plan[${i}]`, worldSize, positioner));
+  checkAllAgainst(meta, plan, worldSize, positioner);
   return positioner.found;
 }
 
-function checkOneAgainst(
+function checkAllAgainst(
   meta: PlanMeta,
-  step: RedistribStep,
-  place: string,
+  plan: readonly RedistribStep[],
   worldSize: number,
   positioner: IdPositioner,
 ): void {
-  checkOne(step, place, worldSize, positioner.check);
-  for (const [k, key] of step.keys.entries()) requireMovable(key, meta, () => `${place}.keys[${k}]`);
+  // By position, for a list may have holes.
+  for (let i = 0; i < plan.length; i++) {
+    checkOne(plan[i], `plan[${i}]`, worldSize, positioner.check);
+    for (const [k, key] of plan[i]!.keys.entries()) requireMovable(key, meta, () => `plan[${i}].keys[${k}]`);
+  }
 }
 
-function requireSteps(plan: readonly RedistribStep[]): readonly RedistribStep[] {
+/** Refuses a number of ranks that there cannot be. */
+function requireWorldSize(worldSize: unknown): void {
+  if (Number.isSafeInteger(worldSize) && (worldSize as number) > 0) return;
+  const place = "worldSize";
+  throw new PlanError(`${place}: it is a whole number from 1 up, not ${show(worldSize)}`, { place });
+}
+
+function requireSteps(plan: readonly RedistribStep[]): void {
   if (!Array.isArray(plan)) throw new PlanError(`plan: it is an array of steps, not ${show(plan)}`, { place: "plan" });
-  return plan;
 }
 
-function checkOne(step: RedistribStep, place: string, worldSize: number, checkIds?: IdsCheck): void {
+function checkOne(step: RedistribStep | undefined, place: string, worldSize: number, checkIds?: IdsCheck): void {
   if (typeof step !== "object" || step === null) {
     throw new PlanError(`${place}: a step is an object, not ${show(step)}`, { place });
   }

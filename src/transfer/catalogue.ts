@@ -3,7 +3,7 @@
  *
  * An *item* is one (id, key) of the meta sample. Items are numbered so that ascending numbers are the order of the bytes in every message:
  * keys with the largest element first (so that each tensor in a packed message stays aligned to its own elements without any padding),
- * then keys by code point, then ids in the order of the meta. All ranks number alike because all have the same meta.
+ * then keys by code unit, then ids in the order of the meta. All ranks number alike because all have the same meta.
  *
  * Pure: knows no device.
  *

@@ -62,8 +62,8 @@ export interface Program {
   /** The most bytes that any phase may have to pack together before they leave. */
   readonly stagingBytes: number;
   /**
-   * The most device bytes that the transfer takes on this rank beside what is stored: what arrives, and the packing. `maxPeakBytes` of
-   * `RedistribPlanner.derivePlan` bounds it on every rank.
+   * The most device bytes that the transfer takes on this rank beside what is stored, but for the rounding of messages: what arrives, and the packing.
+   * `maxPeakBytes` of `RedistribPlanner.derivePlan` bounds it on every rank where no replica group broadcasts.
    */
   readonly peakBytes: number;
 }

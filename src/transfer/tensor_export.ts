@@ -175,7 +175,7 @@ export function checkedTensorExport(description: unknown): CheckedExport {
       `byteLength of an exported tensor of ${dtype} ${show(shape)} is ${expected}, not ${show(byteLength)}`,
     );
   }
-  if (typeof offset !== "number" || offset < 0 || !Number.isSafeInteger(offset + expected)) {
+  if (!isByteCount(offset) || !isByteCount(offset + expected)) {
     throw new SeqferryError(`offset of an exported tensor is a number of bytes from 0 up, not ${show(offset)}`);
   }
   if (typeof device !== "string") {
@@ -190,6 +190,10 @@ export function checkedTensorExport(description: unknown): CheckedExport {
     memory: handleBytes("memory", memory),
     event: event === null ? null : handleBytes("event", event),
   };
+}
+
+function isByteCount(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
 }
 
 function handleBytes(field: string, text: unknown): Uint8Array {

@@ -120,6 +120,12 @@ Deno.test("derivePlan() checks ids and keys against meta", () => {
   const dests = new Map([[1, ["a"]]]);
   const meta = { ids: ["a"], keys: ["k"], dtypes: { k: "int64" }, trailingShapes: { k: [] } };
   assertEquals(twoRanks().derivePlan(dests, ["k"], "bcast", { meta }).length, 1);
+  for (const maxPeakBytes of [-1, NaN]) {
+    for (const wanted of [dests, new Map()]) {
+      const derive = () => twoRanks().derivePlan(wanted, ["k"], "bcast", { meta, maxPeakBytes });
+      assertEquals(assertThrows(derive, PlanError).place, "maxPeakBytes");
+    }
+  }
   assertThrows(() => twoRanks().derivePlan(dests, ["k"], "bcast", { meta: { ...meta, ids: [] } }), PlanError, '"a"');
   assertThrows(() => twoRanks().derivePlan(dests, ["k"], "bcast", { meta: { ...meta, keys: [] } }), PlanError, '"k"');
 });
@@ -139,6 +145,25 @@ Deno.test("RedistribPlanner() refuses a cluster that cannot be", () => {
       [undefined, "network.latencySeconds"],
     ] as const
   ) assertThrows(plan({ gpusPerNode: 8, costModel: { ...costModel, network } }), PlanError, field);
+});
+
+Deno.test("RedistribPlanner() keeps the cluster as it was given", () => {
+  const tracker = new GlobalStorageTracker(2);
+  tracker.addData(0, ["a"], "k", true);
+  const cluster = { gpusPerNode: 8 };
+  const planner = new RedistribPlanner(cluster, tracker);
+  cluster.gpusPerNode = 0;
+  assertEquals(planner.derivePlan(new Map([[1, ["a"]]]), ["k"], "auto").length, 1);
+});
+
+Deno.test("derivePlan() plans for worlds of more ranks than a call takes arguments", () => {
+  const tracker = new GlobalStorageTracker(200_000);
+  tracker.addData(199_998, ["a"], "k", true);
+  const dests = new Map([[199_999, ["a"]]]);
+  for (const pattern of ["gather-scatter", "bcast", "direct", "auto"] satisfies Pattern[]) {
+    const plan = new RedistribPlanner({ gpusPerNode: 8 }, tracker).derivePlan(dests, ["k"], pattern);
+    assertEquals(plan.at(-1)!.dsts!.flat(), [199_999], pattern);
+  }
 });
 
 Deno.test("derivePlan() orders ids by code point, not by UTF-16 code unit", () => {

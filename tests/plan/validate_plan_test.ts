@@ -1,6 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { PlanError } from "../../src/errors.ts";
 import { parsePlan } from "../../src/plan/plan_json.ts";
+import { simulatePlan } from "../../src/plan/simulate.ts";
 import type { RedistribStep } from "../../src/plan/step.ts";
 import { type PlanMeta, resolvePlan, validatePlan } from "../../src/plan/validate_plan.ts";
 import fc from "fast-check";
@@ -62,12 +63,42 @@ Deno.test("validatePlan() refuses ids and keys that the metadata lacks, and keys
 Deno.test("validatePlan() refuses a step that was made by hand and is malformed", () => {
   const refuse = (step: unknown): PlanError =>
     assertThrows(() => validatePlan([step as RedistribStep], { worldSize: 4 }), PlanError);
-  assertEquals(refuse({ ...bcast, dsts: [1, 1] }).place, "plan[0].dsts[1]");
+  const ofPairs = { commType: "exchange", root: null, srcs: [0], ids: [["a"]], keys: ["k"] };
+  assertEquals(refuse({ ...ofPairs, dsts: new Array(1) }).place, "plan[0].dsts[0]");
   assertEquals(refuse({ ...bcast, srcs: [1] }).place, "plan[0].srcs");
   assertEquals(refuse({ ...bcast, commType: "ring" }).place, "plan[0].comm_type");
   assertEquals(refuse({ comm_type: "bcast" }).place, "plan[0].comm_type");
   assertEquals(refuse(null).place, "plan[0]");
   assertThrows(() => validatePlan(bcast as unknown as RedistribStep[], { worldSize: 4 }), PlanError, "array");
+  const sparse = new Array<RedistribStep>(2);
+  sparse[1] = bcast;
+  for (const options of [{ worldSize: 4 }, { worldSize: 4, meta }]) {
+    assertEquals(assertThrows(() => validatePlan(sparse, options), PlanError).place, "plan[0]");
+  }
+});
+
+Deno.test("validatePlan() names the rank, id or key that is named twice", () => {
+  for (const options of [{ worldSize: 4 }, { worldSize: 4, meta }]) {
+    const refuse = (step: RedistribStep) => assertThrows(() => validatePlan([step], options), PlanError, "twice");
+    const { place: dst, rank } = refuse({ ...bcast, dsts: [1, 1] });
+    assertEquals([dst, rank], ["plan[0].dsts[1]", 1]);
+    const { place: ids, id } = refuse({ ...bcast, ids: ["b", "a", "a"] });
+    assertEquals([ids, id], ["plan[0].ids[2]", "a"]);
+    const { place: keys, key } = refuse({ ...bcast, keys: ["k", "k"] });
+    assertEquals([keys, key], ["plan[0].keys[1]", "k"]);
+  }
+});
+
+Deno.test("validatePlan() and simulatePlan() refuse a number of ranks that cannot be", () => {
+  for (const worldSize of [0, -1, 2.5, NaN, Infinity, undefined, "4"] as number[]) {
+    for (
+      const check of [
+        () => validatePlan([], { worldSize }),
+        () => validatePlan([bcast], { worldSize, meta }),
+        () => simulatePlan([bcast], meta, { gpusPerNode: 8 }, { worldSize }),
+      ]
+    ) assertEquals(assertThrows(check, PlanError).place, "worldSize");
+  }
 });
 
 Deno.test("resolvePlan() finds the position of every id, whatever the order", () => {

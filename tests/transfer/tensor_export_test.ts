@@ -137,6 +137,7 @@ Deno.test("importTensor() refuses a description that cannot be, naming the field
     [{ byteLength: good.byteLength + 1 }, "byteLength"],
     [{ shape: [2 ** 40, 2 ** 40], byteLength: 2 ** 80 * 4 }, "byteLength"],
     [{ offset: -1 }, "offset"],
+    [{ offset: 1e-17 }, "offset"],
     [{ offset: 2 ** 53 - 1 }, "offset"],
     [{ memory: "AAAA" }, "memory of an exported tensor is 64 bytes"],
     [{ event: "no base64" }, "event"],
