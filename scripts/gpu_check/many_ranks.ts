@@ -25,6 +25,9 @@ export const SHARING: Readonly<Record<string, string>> = {
   NCCL_MAX_CTAS: "2",
 };
 
+/** What NCCL says where it does not let ranks share a device: before 2.30, and from then on. */
+export const SHARED_DEVICE = /Duplicate GPU|Multiple Ranks are using the same GPU/;
+
 /** Why an older NCCL cannot have two ranks on a device. */
 export function refusal({ nccl }: Place): string {
   return `NCCL ${nccl.text} refuses two ranks on one device; 2.30.3 and later take them`;
@@ -224,7 +227,7 @@ class Ranks implements AsyncDisposable {
       const { name, message } = answer.error;
       const { group, mayNotFit } = this.#arrangement;
       // An older NCCL, or one that was not told, refuses ranks that share a device.
-      if (/Duplicate GPU/.test(message)) throw new Skip(message);
+      if (SHARED_DEVICE.test(message)) throw new Skip(message);
       if (mayNotFit && (name === "DeadlineError" || name === "NcclError")) {
         throw new Skip(`${group} do not fit side by side: ${message}`);
       }

@@ -8,7 +8,7 @@ import type { Size } from "../bench/cases.ts";
 import { compileCalls } from "./c_program.ts";
 import { type Checks, expect, median, type Numbers, Skip } from "./check.ts";
 import { requirePython } from "./handover.ts";
-import { type Arrangement, arrangements } from "./many_ranks.ts";
+import { type Arrangement, arrangements, SHARED_DEVICE } from "./many_ranks.ts";
 import { PeerProcess, runToEnd } from "./peer_process.ts";
 import type { Place } from "./place.ts";
 import type { Prepared, SpeedCommand } from "./speed_rank.ts";
@@ -241,7 +241,7 @@ class Side implements AsyncDisposable {
     } catch (error) {
       await this[Symbol.asyncDispose]();
       const { message } = error as Error;
-      if (/Duplicate GPU/.test(message)) throw new Skip(`${this.#arrangement.group}: ${message}`);
+      if (SHARED_DEVICE.test(message)) throw new Skip(`${this.#arrangement.group}: ${message}`);
       throw error;
     }
   }

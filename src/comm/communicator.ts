@@ -14,7 +14,7 @@ import { ncclError } from "../../ffi/status.ts";
 import { type DeviceRuntime, deviceRuntime, type Runtime } from "../device/runtime.ts";
 import { Event, Stream } from "../device/stream.ts";
 import { ClosedError, DeadlineError, NcclError, PeerLostError, SeqferryError } from "../errors.ts";
-import { Deadline, pollUntil, WaitEndedError, type WaitOptions } from "../wait.ts";
+import { Deadline, pollUntil, settled, WaitEndedError, type WaitOptions } from "../wait.ts";
 import { Exchange } from "./exchange.ts";
 import { GroupCalls, IssuedGroup } from "./group.ts";
 
@@ -251,11 +251,21 @@ export class Communicator implements AsyncDisposable {
 
   /** Resolves when an abort or an orderly end has come through, or after a short grace. */
   async ended(): Promise<void> {
-    if (this.#end === undefined) return;
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const grace = new Promise<void>((resolve) => timer = setTimeout(resolve, GRACE_MS));
-    await Promise.race([this.#end, grace]);
-    clearTimeout(timer);
+    try {
+      await this.released(new Deadline({ timeoutMs: GRACE_MS }));
+    } catch (error) {
+      if (!(error instanceof WaitEndedError)) throw error;
+    }
+  }
+
+  /**
+   * Resolves when an abort or an orderly end has come through, which may take the library seconds. Until then what was outstanding still is, and no device memory
+   * can be had.
+   *
+   * @throws {WaitEndedError} when the deadline passes or the signal fires first.
+   */
+  async released(deadline: Deadline): Promise<void> {
+    if (this.#end !== undefined) await settled(`the end of the communicator of rank ${this.rank}`, this.#end, deadline);
   }
 
   /** Finalizes with a short grace, then aborts; never waits for a peer beyond the grace. */

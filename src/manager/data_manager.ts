@@ -262,7 +262,7 @@ export class DataManager implements AsyncDisposable {
   async #renew(uniqueId: Uint8Array, deadline: Deadline): Promise<void> {
     const { rank, worldSize } = this.#communicator;
     this.#communicator.abort();
-    await this.#communicator.ended();
+    await this.#communicator.released(deadline);
     const mine: Recollection = {
       lastCommitted: this.#lastCommitted,
       prepared: this.#prepared?.transferId ?? null,

@@ -84,6 +84,8 @@ export function newStream({ libraries }: Backend): bigint {
 /** Writes bytes to the device; blocks. */
 export function write({ libraries }: Backend, to: bigint, bytes: Uint8Array<ArrayBuffer>): void {
   assertEquals(libraries.cudart.symbols.cudaMemcpyFromHost(to, bytes, BigInt(bytes.byteLength), 1), 0);
+  // It may return before the last bytes are there, and other streams do not wait for it.
+  assertEquals(libraries.cudart.symbols.cudaStreamSynchronize(0n), 0);
 }
 
 /** Reads bytes from the device; blocks. */

@@ -279,17 +279,32 @@ conformance("two ranks exchange what differs in size, and broadcast and sum", as
 conformance("an abort ends what waits for a peer, and the stream goes on", async (backend) => {
   const { symbols } = backend.libraries.nccl;
   await using ranks = await Ranks.open(backend, 2);
+  const devices = [0, 1].map((rank) => {
+    use(backend, rank);
+    return allocate(backend, SIZE);
+  });
+  // The first message of a pair connects the two, for which NCCL waits before the group is enqueued.
+  assertEquals(symbols.ncclGroupStart(), 0);
+  for (const rank of [0, 1]) {
+    const [comm, stream, device] = [ranks.comms[rank]!, ranks.streams[rank]!, devices[rank]!];
+    use(backend, rank);
+    const send = rank === 0 ? symbols.ncclRecv : symbols.ncclSend;
+    assertEquals(send(device, BigInt(SIZE), UINT8, 1 - rank, comm, stream), 0);
+  }
+  assert([0, ncclInProgress].includes(symbols.ncclGroupEnd()));
+  await ranks.finish();
   use(backend);
-  const device = allocate(backend, SIZE);
-  const code = symbols.ncclRecv(device, BigInt(SIZE), UINT8, 1, ranks.comms[0]!, ranks.streams[0]!);
+  const code = symbols.ncclRecv(devices[0]!, BigInt(SIZE), UINT8, 1, ranks.comms[0]!, ranks.streams[0]!);
   assertEquals(await outcome(backend, code, ranks.comms[0]!), 0);
   const started = performance.now();
   const aborts = ranks.comms.splice(0).map((comm) => symbols.ncclCommAbort(comm));
   assertEquals(await Promise.all(aborts), [0, 0]);
   assertEquals(await drain(backend, ranks.streams[0]!), 0);
   assert(performance.now() - started < 5000);
-  use(backend);
-  assertEquals(backend.libraries.cudart.symbols.cudaFree(device), 0);
+  for (const rank of [0, 1]) {
+    use(backend, rank);
+    assertEquals(backend.libraries.cudart.symbols.cudaFree(devices[rank]!), 0);
+  }
 }, 2);
 
 stricter("counts that do not match fail on both ranks", async (backend) => {
