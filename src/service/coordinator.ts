@@ -28,7 +28,7 @@ import type { Register } from "./messages.ts";
 import { parseReport, parseToCoordinator, parseUniqueId } from "./protocol.ts";
 import { RemoteWorker } from "./remote_worker.ts";
 import { encodeError } from "./wire_error.ts";
-import { LONGEST_MS, within } from "./within.ts";
+import { inTime, within } from "./within.ts";
 
 /** What a coordinator is started with. */
 export interface CoordinatorOptions {
@@ -120,23 +120,11 @@ export class Coordinator implements AsyncDisposable {
    */
   async registered(options: WaitOptions = {}): Promise<void> {
     const deadline = new Deadline(options);
-    const { promise, reject } = Promise.withResolvers<never>();
-    const timer = setTimeout(() => {
-      reject(
-        new SeqferryError(
-          `within ${deadline.timeoutMs} ms no worker registered for rank ${this.missingRanks().join(", ")}`,
-        ),
+    const late = () =>
+      new SeqferryError(
+        `within ${deadline.timeoutMs} ms no worker registered for rank ${this.missingRanks().join(", ")}`,
       );
-    }, Math.min(deadline.remainingMs, LONGEST_MS));
-    const giveUp = () => reject(deadline.signal?.reason);
-    deadline.signal?.addEventListener("abort", giveUp);
-    if (deadline.signal?.aborted === true) giveUp();
-    try {
-      await Promise.race([this.#complete.promise, promise]);
-    } finally {
-      clearTimeout(timer);
-      deadline.signal?.removeEventListener("abort", giveUp);
-    }
+    await inTime(this.#complete.promise, deadline.remainingMs, late, deadline.signal);
   }
 
   /**
@@ -278,13 +266,14 @@ export class Coordinator implements AsyncDisposable {
   ): Promise<T[]> {
     const workers = Array.from({ length: this.worldSize }, (_, rank) => this.worker(rank));
     const unanswered = new Set(workers.keys());
-    const { promise: failed, resolve: fail } = Promise.withResolvers<unknown>();
+    const errors: unknown[] = [];
     const running = workers.map((worker) =>
       run(worker).catch((error) => {
-        fail(error);
+        errors.push(error);
         throw error;
       }).finally(() => unanswered.delete(worker.rank))
     );
+    const all = Promise.all(running);
     const late = () => {
       const outstanding = [...unanswered];
       return new DeadlineError(
@@ -294,33 +283,21 @@ export class Coordinator implements AsyncDisposable {
         { phase: -1, outstanding, outcome: "unknown" },
       );
     };
-    // The ranks have the same deadline, and know more: they go first.
-    const timer = setTimeout(() => fail(late()), Math.min(deadline.remainingMs + STRAGGLER_MS, LONGEST_MS));
     const { signal } = deadline;
-    const giveUp = () => fail(signal?.reason);
-    signal?.addEventListener("abort", giveUp);
-    if (signal?.aborted === true) giveUp();
-    const all = Promise.allSettled(running);
     try {
-      const first = await Promise.race([failed.then((reason) => ({ reason })), all]);
-      if ("reason" in first) {
-        const { reason } = first;
-        const urgent = reason instanceof PeerLostError || signal?.aborted === true;
-        if (!urgent) await within(STRAGGLER_MS, all);
-        const abort = { name: "abort" as const, reason: encodeError(reason) };
-        for (const worker of workers) worker.request(abort).catch(() => {});
-        await within(this.#graceMs, all);
-        signal?.throwIfAborted();
-        if (!urgent && unanswered.size > 0) throw silent(what, [...unanswered], reason);
-        if (unanswered.size > 0) throw reason;
-      }
-      const results = await all;
-      const errors = results.filter((result) => result.status === "rejected").map(({ reason }) => reason as unknown);
-      if (errors.length > 0) throw mostTelling(errors, await failed);
-      return results.map((result) => (result as PromiseFulfilledResult<T>).value);
-    } finally {
-      clearTimeout(timer);
-      signal?.removeEventListener("abort", giveUp);
+      // The ranks have the same deadline, and know more: they go first.
+      return await inTime(all, deadline.remainingMs + STRAGGLER_MS, late, signal);
+    } catch (reason) {
+      const settled = Promise.allSettled(running);
+      const urgent = reason instanceof PeerLostError || signal?.aborted === true;
+      if (!urgent) await within(STRAGGLER_MS, settled);
+      const abort = { name: "abort" as const, reason: encodeError(reason) };
+      for (const worker of workers) worker.request(abort).catch(() => {});
+      await within(this.#graceMs, settled);
+      signal?.throwIfAborted();
+      if (unanswered.size > 0) throw urgent ? reason : silent(what, [...unanswered], reason);
+      if (errors.length > 0) throw mostTelling(errors, reason);
+      return await all;
     }
   }
 }

@@ -5,7 +5,7 @@
  */
 
 /** The longest that a timer goes: one for longer would go off at once. */
-export const LONGEST_MS = 2 ** 31 - 1;
+const LONGEST_MS = 2 ** 31 - 1;
 
 /** What a promise resolves to, or undefined when that takes longer than `ms` milliseconds; the promise goes on. */
 export async function within<T>(ms: number, promise: Promise<T>): Promise<T | undefined> {
@@ -17,5 +17,31 @@ export async function within<T>(ms: number, promise: Promise<T>): Promise<T | un
     return await Promise.race([promise, late]);
   } finally {
     clearTimeout(timer);
+  }
+}
+
+/**
+ * What a promise resolves to, as long as it does so in time; the promise goes on in any case.
+ *
+ * @param ms The longest wait, in milliseconds; may be Infinity.
+ * @param late Makes what is thrown when that has passed.
+ * @param signal Ends the wait when it fires; its reason is thrown.
+ */
+export async function inTime<T>(
+  promise: Promise<T>,
+  ms: number,
+  late: () => Error,
+  signal?: AbortSignal,
+): Promise<T> {
+  const { promise: ended, reject: end } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => end(late()), Math.min(ms, LONGEST_MS));
+  const giveUp = () => end(signal?.reason);
+  signal?.addEventListener("abort", giveUp);
+  if (signal?.aborted === true) giveUp();
+  try {
+    return await Promise.race([promise, ended]);
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", giveUp);
   }
 }

@@ -10,6 +10,7 @@ import { bearer } from "./auth.ts";
 import type { Health, Holdings } from "./messages.ts";
 import { parseHealth, parseHoldings, parseWireError } from "./protocol.ts";
 import { decodeError } from "./wire_error.ts";
+import { inTime } from "./within.ts";
 
 /** Speaks to one worker. */
 export class WorkerClient {
@@ -64,17 +65,11 @@ export class WorkerClient {
     read: (response: Response) => Promise<T>,
   ): Promise<T> {
     const deadline = new Deadline(options);
-    deadline.check(`${method} ${this.url}${path}`);
+    const what = `${method} ${this.url}${path}`;
+    deadline.check(what);
+    const late = () => new DOMException(`${what} took over ${deadline.timeoutMs} ms`, "TimeoutError");
     const controller = new AbortController();
-    const giveUp = () => controller.abort(deadline.signal?.reason);
-    // The timer's longest delay is 2^31 - 1 ms.
-    const timer = setTimeout(() => {
-      controller.abort(
-        new DOMException(`${method} ${this.url}${path} took over ${deadline.timeoutMs} ms`, "TimeoutError"),
-      );
-    }, Math.min(deadline.remainingMs, 2 ** 31 - 1));
-    deadline.signal?.addEventListener("abort", giveUp);
-    try {
+    const asking = async () => {
       const response = await fetch(this.url + path, {
         method,
         headers: bearer(this.#token),
@@ -82,11 +77,13 @@ export class WorkerClient {
         ...(body === null ? {} : { body: body as Uint8Array<ArrayBuffer> }),
       });
       if (response.ok) return await read(response);
-      const text = await response.text();
-      throw errorOf(`${method} ${this.url}${path} answered ${response.status}`, text);
-    } finally {
-      clearTimeout(timer);
-      deadline.signal?.removeEventListener("abort", giveUp);
+      throw errorOf(`${what} answered ${response.status}`, await response.text());
+    };
+    try {
+      return await inTime(asking(), deadline.remainingMs, late, deadline.signal);
+    } catch (error) {
+      controller.abort(error);
+      throw error;
     }
   }
 }
