@@ -39,7 +39,7 @@ export function encodeError(error: unknown, depth = 0): WireError {
   if (!(error instanceof Error)) return { name: "Error", message: String(error), fields: {} };
   const fields: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(error)) {
-    if (name !== "name" && name !== "message" && value !== undefined) fields[name] = plain(value);
+    if (isField(name) && value !== undefined) fields[name] = plain(value);
   }
   return {
     name: error.name,
@@ -52,15 +52,21 @@ export function encodeError(error: unknown, depth = 0): WireError {
 /** The error that {@linkcode encodeError} was given: of the same class where seqferry has it, else a {@linkcode RemoteError}. */
 export function decodeError(wire: WireError): Error {
   const options = wire.cause === undefined ? {} : { cause: decodeError(wire.cause) };
+  const fields = Object.fromEntries(Object.entries(wire.fields).filter(([name]) => isField(name)));
   const known = classes.get(wire.name);
   if (known === undefined) {
-    return Object.assign(new RemoteError(wire.name, wire.message, options), wire.fields);
+    return Object.assign(new RemoteError(wire.name, wire.message, options), fields);
   }
   // Constructors build their sentences anew; here the sentence and the fields are given.
   const error = new Error(wire.message, options);
   Object.setPrototypeOf(error, known.prototype);
   Object.defineProperty(error, "name", { value: wire.name, enumerable: false, configurable: true, writable: true });
-  return Object.assign(error, wire.fields);
+  return Object.assign(error, fields);
+}
+
+/** Whether a name is one that a class may give to a field of its own: what every error and every object has is not. */
+function isField(name: string): boolean {
+  return !(name in Error.prototype) && name !== "stack" && name !== "cause";
 }
 
 const classes: ReadonlyMap<string, abstract new (...args: never[]) => Error> = new Map(

@@ -66,3 +66,15 @@ Deno.test("an error of another class arrives as a RemoteError that names it", ()
 Deno.test("what is no error crosses the wire as its text", () => {
   assertEquals(travel("just words").message, "Error: just words");
 });
+
+Deno.test("fields of an error from elsewhere cannot take the place of what every error has", () => {
+  const names = ["name", "message", "stack", "cause", "toString", "constructor", "hasOwnProperty", "__proto__"];
+  const fields = JSON.parse(`{${names.map((name) => `"${name}": 1`).join(", ")}, "place": "plan[0]"}`);
+  for (const [name, Class] of [["PlanError", errors.PlanError], ["Other", RemoteError]] as const) {
+    const error = decodeError(parseWireError({ name, message: "bad plan", fields }));
+    assertEquals([Error.isError(error), error.constructor, error.cause], [true, Class, undefined]);
+    assert(error.message.endsWith("bad plan"));
+    assert(`${error}`.endsWith("bad plan") && typeof error.stack === "string");
+    assertEquals(Object.entries(error).find(([field]) => field === "place"), ["place", "plan[0]"]);
+  }
+});
