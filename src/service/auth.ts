@@ -45,22 +45,33 @@ export function bearer(token: string | null): Record<string, string> {
 export class Gate {
   readonly #expected: Uint8Array | null;
 
-  /** Takes the token; with null, requests need none, but those that a browser makes for some page are turned away. */
+  /**
+   * Takes the token. With null, requests need none; but those that a browser makes for a page are turned away, which name the page's origin, or a host
+   * other than this machine's own names where the page has its name point to this machine.
+   */
   constructor(token: string | null) {
     this.#expected = token === null ? null : digest(`Bearer ${token}`);
   }
 
   /** Null for a request that may pass, else the answer to it. Takes the same time whatever the wrong token is. */
   refusal(request: Request): Response | null {
-    const admitted = this.#expected === null
-      ? !request.headers.has("origin")
-      : timingSafeEqual(digest(request.headers.get("authorization") ?? ""), this.#expected);
-    if (admitted) return null;
-    return new Response("this service needs its token, as Authorization: Bearer TOKEN\n", {
-      status: 401,
-      headers: { "www-authenticate": "Bearer" },
-    });
+    if (this.#expected === null) {
+      if (!request.headers.has("origin") && isLoopback(hostOf(request))) return null;
+      return refused("without a token this service is for programs that call it localhost, 127.0.0.1 or [::1]");
+    }
+    if (timingSafeEqual(digest(request.headers.get("authorization") ?? ""), this.#expected)) return null;
+    return refused("this service needs its token, as Authorization: Bearer TOKEN");
   }
+}
+
+/** The name by which the one who asks knows this service, without its port; empty where it is none. */
+function hostOf(request: Request): string {
+  const host = request.headers.get("host");
+  return (host === null ? URL.parse(request.url) : URL.parse(`http://${host}`))?.hostname ?? "";
+}
+
+function refused(why: string): Response {
+  return new Response(`${why}\n`, { status: 401, headers: { "www-authenticate": "Bearer" } });
 }
 
 /** Equal lengths for any text, which the comparison needs. */
