@@ -7,11 +7,16 @@
  * @module
  */
 
+import { SeqferryError } from "../errors.ts";
 import { ProtocolError } from "./protocol.ts";
 
 /** Characters per part; at most three bytes each in UTF-8. */
 const PART_LENGTH = 4 * 2 ** 20;
-/** Characters of a whole message: more than a plan for millions of samples has. Whoever sends parts without end is not listened to. */
+/**
+ * Characters of all parts of a message: half of what V8 takes for one string. A redistribution says each id in its meta and in every step that moves it, and
+ * its lengths key by key: some 150 characters an id with 10 keys, so that a million ids fit, and several millions do not. Such a one is made in parts. Whoever
+ * sends without end is not listened to.
+ */
 const MOST_LENGTH = 2 ** 28;
 const MORE = "+";
 const LAST = ".";
@@ -56,10 +61,19 @@ export class ControlSocket {
     };
   }
 
-  /** Sends a message; into a connection that is closing or closed it goes without a word, for `closed` tells of that. */
+  /**
+   * Sends a message; into a connection that is closing or closed it goes without a word, for `closed` tells of that.
+   *
+   * @throws {SeqferryError} for a message that is longer than the other side takes; nothing of it is sent.
+   */
   send(message: unknown): void {
     if (this.#socket.readyState !== WebSocket.OPEN) return;
-    const text = JSON.stringify(message);
+    const text = textOf(message);
+    // Each part has its first character beside those of the text.
+    if (text === null || text.length + Math.ceil(text.length / (PART_LENGTH - 1)) > this.#mostLength) {
+      const length = text === null ? "more than a string holds" : text.length;
+      throw new SeqferryError(`a control message has at most ${this.#mostLength} characters, not ${length}`);
+    }
     let at = 0;
     while (at + PART_LENGTH < text.length) {
       // A pair of surrogates stays together: alone, neither is a character that UTF-8 has.
@@ -83,7 +97,7 @@ export class ControlSocket {
 
   #collect(data: unknown): string | null {
     if (typeof data !== "string") throw new ProtocolError("a control message is text");
-    this.#length += data.length - 1;
+    this.#length += data.length;
     if (this.#length > this.#mostLength) {
       this.#parts = [];
       throw new ProtocolError(`a control message has at most ${this.#mostLength} characters`);
@@ -95,5 +109,15 @@ export class ControlSocket {
     this.#parts = [];
     this.#length = 0;
     return text;
+  }
+}
+
+/** A message as JSON; null where no string is long enough for it. */
+function textOf(message: unknown): string | null {
+  try {
+    return JSON.stringify(message);
+  } catch (error) {
+    if (error instanceof RangeError) return null;
+    throw error;
   }
 }

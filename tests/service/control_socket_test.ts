@@ -1,4 +1,5 @@
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertThrows } from "@std/assert";
+import { SeqferryError } from "../../src/errors.ts";
 import { ControlSocket } from "../../src/service/control_socket.ts";
 
 /** Sends one message through a WebSocket and back. */
@@ -53,18 +54,50 @@ Deno.test("ControlSocket closes on what is no message, and tells why", async () 
   }
 });
 
-Deno.test("ControlSocket does not listen to parts without end", async () => {
+Deno.test("ControlSocket does not listen to parts without end, be they empty", async () => {
+  for (const part of [`+${"x".repeat(100)}`, "+"]) {
+    const closed = Promise.withResolvers<string>();
+    await using server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, (request) => {
+      const { socket, response } = Deno.upgradeWebSocket(request);
+      new ControlSocket(socket, { message() {}, closed: closed.resolve }, 1000);
+      return response;
+    });
+    const socket = new WebSocket(`ws://127.0.0.1:${server.addr.port}/`);
+    const ended = new Promise((resolve) => socket.onclose = resolve);
+    socket.onopen = () => {
+      for (let sent = 0; sent <= 1000; sent += part.length) socket.send(part);
+    };
+    assertEquals(await closed.promise, "a control message has at most 1000 characters");
+    await ended;
+  }
+});
+
+Deno.test("ControlSocket sends nothing of a message that the other side would not take, and goes on", async () => {
+  const got: unknown[] = [];
   const closed = Promise.withResolvers<string>();
   await using server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, (request) => {
     const { socket, response } = Deno.upgradeWebSocket(request);
-    new ControlSocket(socket, { message() {}, closed: closed.resolve }, 1000);
+    new ControlSocket(socket, { message: (json) => got.push(json), closed: closed.resolve }, 1000);
     return response;
   });
   const socket = new WebSocket(`ws://127.0.0.1:${server.addr.port}/`);
-  const ended = new Promise((resolve) => socket.onclose = resolve);
-  socket.onopen = () => {
-    for (let part = 0; part < 20; part++) socket.send(`+${"x".repeat(100)}`);
+  const control = new ControlSocket(socket, { message() {}, closed() {} }, 1000);
+  await new Promise((resolve) => socket.onopen = resolve);
+  // With two quotation marks and the mark of its part, 997 characters are 1000.
+  assertThrows(
+    () => control.send("x".repeat(998)),
+    SeqferryError,
+    "a control message has at most 1000 characters, not 1000",
+  );
+  // As JSON.stringify does for what no string holds.
+  const huge = {
+    toJSON() {
+      throw new RangeError("Invalid string length");
+    },
   };
-  assertEquals(await closed.promise, "a control message has at most 1000 characters");
-  await ended;
+  assertThrows(() => control.send(huge), SeqferryError, "not more than a string holds");
+  control.send("x".repeat(997));
+  control.close("that is all");
+  assertEquals(await closed.promise, "that is all");
+  assertEquals(got, ["x".repeat(997)]);
 });
