@@ -21,12 +21,12 @@ import {
   VerificationError,
   type WaitOptions,
 } from "../../mod.ts";
-import { Deadline } from "../wait.ts";
+import { beforeStart, Deadline } from "../wait.ts";
 import { Gate, requireToken } from "./auth.ts";
 import { ControlSocket } from "./control_socket.ts";
 import type { Register } from "./messages.ts";
 import { parseReport, parseToCoordinator, parseUniqueId } from "./protocol.ts";
-import { RemoteWorker } from "./remote_worker.ts";
+import { type RankProgress, RemoteWorker } from "./remote_worker.ts";
 import { encodeError } from "./wire_error.ts";
 import { inTime, within } from "./within.ts";
 
@@ -48,7 +48,10 @@ export interface CoordinatorOptions {
 export interface CollectiveOptions extends WaitOptions {
   /** Checks each tensor by a digest before it is installed; false unless given. */
   readonly verify?: boolean;
-  /** Told as ranks report: bytes of all ranks, sent and received. */
+  /**
+   * Told as ranks report: bytes of all ranks, sent and received. What it throws does not end the transfer, and is thrown when that has come to its end; it is
+   * told nothing more of that rank.
+   */
   readonly onProgress?: (done: { bytes: number; totalBytes: number }) => void;
 }
 
@@ -131,24 +134,36 @@ export class Coordinator implements AsyncDisposable {
    * Brings all registered ranks into one world: rank 0 makes the unique id, all join, and the process groups are set up.
    *
    * @param layout Which model shard sits on which rank, or null.
+   * @throws As {@linkcode Coordinator.registered} until all are there; then {DeadlineError} when the deadline passes or the signal fires,
+   * {PeerLostError} when a worker is lost, and what `Communicator.init` and `DataManager.setupProcessGroups` throw.
    */
   async start(layout: ClusterLayout | null, options: WaitOptions = {}): Promise<void> {
     const deadline = new Deadline(options);
     await this.registered(options);
-    const making = await within(deadline.remainingMs, this.worker(0).request({ name: "createUniqueId" }));
-    deadline.check("the unique id of rank 0");
-    const uniqueId = parseUniqueId(making);
-    const { worldSize } = this;
-    const json = layout?.toJSON() ?? null;
+    const workers = this.#all();
+    const [uniqueId] = await this.#together(
+      "making the unique id",
+      workers.slice(0, 1),
+      deadline,
+      async (worker, { signal }) => parseUniqueId(await worker.request({ name: "createUniqueId" }, { signal })),
+    );
+    const init = {
+      name: "init" as const,
+      worldSize: this.worldSize,
+      uniqueId: uniqueId!,
+      layout: layout?.toJSON() ?? null,
+    };
     await this.#together(
       "joining the world",
+      workers,
       deadline,
-      (worker) => worker.request({ name: "init", worldSize, uniqueId, layout: json, timeoutMs: deadline.remainingMs }),
+      (worker, { timeoutMs, signal }) => worker.request({ ...init, timeoutMs }, { signal }),
     );
     await this.#together(
       "setting up the process groups",
+      workers,
       deadline,
-      (worker) => worker.request({ name: "setupProcessGroups", timeoutMs: deadline.remainingMs }),
+      (worker, { timeoutMs, signal }) => worker.request({ name: "setupProcessGroups", timeoutMs }, { signal }),
     );
   }
 
@@ -158,34 +173,33 @@ export class Coordinator implements AsyncDisposable {
    * @param meta Ids, keys, dtypes, shapes and lengths of what moves.
    * @param plan The steps.
    * @returns By rank what it did.
-   * @throws What `DataManager.redistribute` throws; {PeerLostError} when a worker is lost.
+   * @throws What `DataManager.redistribute` throws; {PeerLostError} when a worker is lost. A {DeadlineError} says "unchanged" where all ranks do, and its
+   * cause is the reason of a signal that fired; where all ranks had come to the end by then, their reports are returned.
    */
-  redistribute(
+  async redistribute(
     meta: SequenceSample,
     plan: readonly RedistribStep[],
     options: CollectiveOptions = {},
   ): Promise<RedistribReport[]> {
-    const deadline = new Deadline(options);
-    const { timeoutMs } = deadline;
     const command = {
       name: "redistribute" as const,
       meta: meta.meta().toJSON(),
       plan: planToJSON(plan),
       verify: options.verify ?? false,
-      timeoutMs,
     };
     const done = Array.from({ length: this.worldSize }, () => ({ bytes: 0, totalBytes: 0 }));
-    const onProgress = options.onProgress;
-    return this.#together("the transfer", deadline, async (worker) =>
-      parseReport(
-        await worker.request(command, (progress) => {
-          done[worker.rank] = progress;
-          onProgress?.({
-            bytes: done.reduce((sum, { bytes }) => sum + bytes, 0),
-            totalBytes: done.reduce((sum, { totalBytes }) => sum + totalBytes, 0),
-          });
-        }),
-      ));
+    const report = (rank: number, progress: RankProgress) => {
+      done[rank] = progress;
+      options.onProgress?.({
+        bytes: done.reduce((sum, { bytes }) => sum + bytes, 0),
+        totalBytes: done.reduce((sum, { totalBytes }) => sum + totalBytes, 0),
+      });
+    };
+    const deadline = new Deadline(options);
+    return await this.#together("the transfer", this.#all(), deadline, async (worker, { timeoutMs, signal }) => {
+      const onProgress = (progress: RankProgress) => report(worker.rank, progress);
+      return parseReport(await worker.request({ ...command, timeoutMs }, { signal, onProgress }));
+    });
   }
 
   /** Tells all workers to end. Resolves when all connections have closed, or after the grace. */
@@ -258,32 +272,41 @@ export class Coordinator implements AsyncDisposable {
     worker.lose(lost);
   }
 
-  /** Runs a collective on all ranks; when one fails, the others give up. The error is the one that says most. */
+  /** The workers of all ranks, in their order. */
+  #all(): RemoteWorker[] {
+    return Array.from({ length: this.worldSize }, (_, rank) => this.worker(rank));
+  }
+
+  /**
+   * Runs a collective on some workers; when one fails, those that have not answered give up. The error is the one that says most.
+   *
+   * @param run Is told how long the worker may take, and the signal that has it give up.
+   */
   async #together<T>(
     what: string,
+    workers: readonly RemoteWorker[],
     deadline: Deadline,
-    run: (worker: RemoteWorker) => Promise<T>,
+    run: (worker: RemoteWorker, waiting: Required<WaitOptions>) => Promise<T>,
   ): Promise<T[]> {
-    const workers = Array.from({ length: this.worldSize }, (_, rank) => this.worker(rank));
-    const unanswered = new Set(workers.keys());
+    const { signal } = deadline;
+    try {
+      deadline.check(what);
+    } catch (error) {
+      throw beforeStart(what, error);
+    }
+    // JSON has no Infinity.
+    const timeoutMs = Math.min(deadline.remainingMs, Number.MAX_SAFE_INTEGER);
+    const givingUp = new AbortController();
+    const unanswered = new Set(workers.map(({ rank }) => rank));
     const errors: unknown[] = [];
     const running = workers.map((worker) =>
-      run(worker).catch((error) => {
+      run(worker, { timeoutMs, signal: givingUp.signal }).catch((error) => {
         errors.push(error);
         throw error;
       }).finally(() => unanswered.delete(worker.rank))
     );
     const all = Promise.all(running);
-    const late = () => {
-      const outstanding = [...unanswered];
-      return new DeadlineError(
-        `${what}: within ${deadline.timeoutMs} ms there was no answer from the worker of rank ${
-          outstanding.join(", ")
-        }`,
-        { phase: -1, outstanding, outcome: "unknown" },
-      );
-    };
-    const { signal } = deadline;
+    const late = () => endedEarly(what, `it did not end within ${deadline.timeoutMs} ms`, unanswered, errors);
     try {
       // The ranks have the same deadline, and know more: they go first.
       return await inTime(all, deadline.remainingMs + STRAGGLER_MS, late, signal);
@@ -291,15 +314,39 @@ export class Coordinator implements AsyncDisposable {
       const settled = Promise.allSettled(running);
       const urgent = reason instanceof PeerLostError || signal?.aborted === true;
       if (!urgent) await within(STRAGGLER_MS, settled);
-      const abort = { name: "abort" as const, reason: encodeError(reason) };
-      for (const worker of workers) worker.request(abort).catch(() => {});
+      givingUp.abort(reason);
       await within(this.#graceMs, settled);
-      signal?.throwIfAborted();
+      if (unanswered.size === 0 && errors.length === 0) return await all;
+      if (signal?.aborted === true) {
+        const why = `it was given up, for ${encodeError(signal.reason).message}`;
+        throw endedEarly(what, why, unanswered, errors, { cause: signal.reason });
+      }
       if (unanswered.size > 0) throw urgent ? reason : silent(what, [...unanswered], reason);
-      if (errors.length > 0) throw mostTelling(errors, reason);
-      return await all;
+      throw mostTelling(errors, reason);
     }
   }
+}
+
+/** The error of a collective that ended before all ranks had answered; its outcome is that of the ranks together. */
+function endedEarly(
+  what: string,
+  why: string,
+  unanswered: ReadonlySet<number>,
+  errors: readonly unknown[],
+  options?: ErrorOptions,
+): DeadlineError {
+  const outstanding = [...unanswered];
+  const answers = outstanding.length === 0
+    ? ""
+    : `; there was no answer from the worker of rank ${outstanding.join(", ")}`;
+  const known = outstanding.length === 0 &&
+    !errors.some((error) => error instanceof SeqferryError && error.outcome === "unknown");
+  const phase = errors.find((error) => error instanceof DeadlineError)?.phase ?? -1;
+  return new DeadlineError(`${what}: ${why}${answers}`, {
+    phase,
+    outstanding,
+    outcome: known ? "unchanged" : "unknown",
+  }, options);
 }
 
 /** Ranks that do not even answer that they gave up are the cause of the others' failure, rather than those that these name. */

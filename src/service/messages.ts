@@ -12,7 +12,7 @@ import type { RedistribReport } from "../../mod.ts";
 import type { WireError } from "./wire_error.ts";
 
 /** Both sides speak this version or do not speak. */
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 
 /** An opened library. */
 export interface LibraryInUse {
@@ -139,10 +139,12 @@ export interface Remove {
   ids: string[];
 }
 
-/** Give up what is under way: its own answer is then an error. Result: null. */
+/** Give up one request: its own answer is then an error. One that has been answered, or waits for nobody, is passed over. Result: null. */
 export interface Abort {
   /** The command. */
   name: "abort";
+  /** The request's number. */
+  of: number;
   /** Why. */
   reason: WireError;
 }

@@ -118,7 +118,7 @@ const command = v.variant("name", [
     timeoutMs: amount,
   }),
   v.strictObject({ name: v.literal("remove"), ids: v.array(v.string()) }),
-  v.strictObject({ name: v.literal("abort"), reason: wireError }),
+  v.strictObject({ name: v.literal("abort"), of: count, reason: wireError }),
   v.strictObject({ name: v.literal("shutdown") }),
 ]);
 

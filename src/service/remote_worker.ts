@@ -4,10 +4,10 @@
  * @module
  */
 
-import type { Register, ToCoordinator, ToWorker, WorkerCommand } from "./messages.ts";
+import type { Progress, Register, ToCoordinator, ToWorker, WorkerCommand } from "./messages.ts";
 import { ProtocolError } from "./protocol.ts";
 import { WorkerClient } from "./worker_client.ts";
-import { decodeError } from "./wire_error.ts";
+import { decodeError, encodeError } from "./wire_error.ts";
 
 /** How far a redistribution is on one rank, in bytes sent and received. */
 export interface RankProgress {
@@ -17,9 +17,17 @@ export interface RankProgress {
   readonly totalBytes: number;
 }
 
+/** What goes with a request. */
+export interface RequestOptions {
+  /** Told as the worker reports. What it throws comes out of the request once the worker has answered, and it is told nothing more. */
+  readonly onProgress?: (progress: RankProgress) => void;
+  /** Has the worker give up when it fires before the answer; the answer is waited for all the same. */
+  readonly signal?: AbortSignal;
+}
+
 interface Pending {
   readonly resolve: (result: unknown) => void;
-  readonly reject: (error: Error) => void;
+  readonly reject: (error: unknown) => void;
   readonly onProgress: ((progress: RankProgress) => void) | undefined;
 }
 
@@ -52,15 +60,24 @@ export class RemoteWorker {
    * Has the worker do something.
    *
    * @returns What it answered; the one who asks knows its type and checks it.
-   * @throws The worker's own error, of the same class; what {@linkcode RemoteWorker.lose} was given, when the worker is lost.
+   * @throws The worker's own error, of the same class; what {@linkcode RemoteWorker.lose} was given, when the worker is lost; {SeqferryError} for a command
+   * that is too long to be sent.
    */
-  request(command: WorkerCommand, onProgress?: (progress: RankProgress) => void): Promise<unknown> {
-    if (this.#lost !== null) return Promise.reject(this.#lost);
+  async request(command: WorkerCommand, { onProgress, signal }: RequestOptions = {}): Promise<unknown> {
+    if (this.#lost !== null) throw this.#lost;
     const id = this.#nextId++;
+    this.#send({ type: "request", id, command });
     const { promise, resolve, reject } = Promise.withResolvers<unknown>();
     this.#pending.set(id, { resolve, reject, onProgress });
-    this.#send({ type: "request", id, command });
-    return promise;
+    const giveUp = () => {
+      this.request({ name: "abort", of: id, reason: encodeError(signal?.reason) }).catch(() => {});
+    };
+    signal?.addEventListener("abort", giveUp);
+    try {
+      return await promise;
+    } finally {
+      signal?.removeEventListener("abort", giveUp);
+    }
   }
 
   /** Takes a message of the worker. */
@@ -71,7 +88,7 @@ export class RemoteWorker {
       throw new ProtocolError(`rank ${this.rank} answered request ${message.id}, which is not open`);
     }
     if (message.type === "progress") {
-      pending.onProgress?.({ bytes: message.bytes, totalBytes: message.totalBytes });
+      this.#progress(message, pending);
       return;
     }
     this.#pending.delete(message.id);
@@ -85,5 +102,14 @@ export class RemoteWorker {
     for (const { reject } of this.#pending.values()) reject(error);
     this.#pending.clear();
     this.#gone.resolve(error);
+  }
+
+  #progress({ id, bytes, totalBytes }: Progress, pending: Pending): void {
+    try {
+      pending.onProgress?.({ bytes, totalBytes });
+    } catch (error) {
+      const { reject } = pending;
+      this.#pending.set(id, { resolve: () => reject(error), reject, onProgress: undefined });
+    }
   }
 }

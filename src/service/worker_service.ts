@@ -32,11 +32,13 @@ import { openLibraries } from "../../ffi/open.ts";
 import { bearer, Gate, requireToken } from "./auth.ts";
 import { ControlSocket } from "./control_socket.ts";
 import {
+  type Failure,
   type Health,
   type Init,
   PROTOCOL_VERSION,
   type Redistribute,
   type Register,
+  type Result,
   type ToCoordinator,
   type WorkerCommand,
 } from "./messages.ts";
@@ -84,8 +86,8 @@ export class WorkerService implements AsyncDisposable {
   readonly #server: Deno.HttpServer<Deno.NetAddr>;
   readonly #control: ControlSocket;
   readonly #end = Promise.withResolvers<WorkerEnd>();
-  /** Of each command that waits for peers. */
-  readonly #underWay = new Set<AbortController>();
+  /** Of each request that waits for peers, by its number. */
+  readonly #underWay = new Map<number, AbortController>();
   #manager: DataManager | null = null;
   #worldSize: number | null = null;
   #state: Health["state"] = "starting";
@@ -146,7 +148,8 @@ export class WorkerService implements AsyncDisposable {
     }
     this.#state = "closing";
     const idle = this.#underWay.size === 0;
-    this.#abort(new SeqferryError(`the worker of rank ${this.#rank} is closing: ${reason}`));
+    const why = new SeqferryError(`the worker of rank ${this.#rank} is closing: ${reason}`);
+    for (const controller of this.#underWay.values()) controller.abort(why);
     let timer: ReturnType<typeof setTimeout> | undefined;
     const grace = new Promise<void>((resolve) => timer = setTimeout(resolve, CLOSING_GRACE_MS));
     const closing = async () => {
@@ -202,11 +205,20 @@ export class WorkerService implements AsyncDisposable {
     }
     const { id, command } = message;
     this.#obey(id, command).then(
-      (result) => this.#send({ type: "result", id, result }),
-      (error) => this.#send({ type: "error", id, error: encodeError(error) }),
+      (result) => this.#answer({ type: "result", id, result }),
+      (error) => this.#answer({ type: "error", id, error: encodeError(error) }),
     ).then(() => {
       if (command.name === "shutdown") void this.close("the coordinator said so", true);
     });
+  }
+
+  /** Answers a request; with an error where the answer is too long to be sent. */
+  #answer(message: Result | Failure): void {
+    try {
+      this.#send(message);
+    } catch (error) {
+      this.#send({ type: "error", id: message.id, error: encodeError(error) });
+    }
   }
 
   /** Does what a command says; its result goes back as JSON. */
@@ -215,14 +227,14 @@ export class WorkerService implements AsyncDisposable {
       case "createUniqueId":
         return promised(() => this.#runtime.createUniqueId().toBase64());
       case "init":
-        return this.#cancellable((signal) => this.#init(command, signal));
+        return this.#cancellable(id, (signal) => this.#init(command, signal));
       case "setupProcessGroups":
-        return this.#cancellable(async (signal) => {
+        return this.#cancellable(id, async (signal) => {
           await this.#ready().setupProcessGroups({ timeoutMs: command.timeoutMs, signal });
           return null;
         });
       case "redistribute":
-        return this.#cancellable((signal) => this.#redistribute(id, command, signal));
+        return this.#cancellable(id, (signal) => this.#redistribute(id, command, signal));
       case "remove":
         return promised(() => {
           this.#ready().remove(command.ids);
@@ -230,7 +242,7 @@ export class WorkerService implements AsyncDisposable {
         });
       case "abort":
         return promised(() => {
-          this.#abort(decodeError(command.reason));
+          this.#underWay.get(command.of)?.abort(decodeError(command.reason));
           return null;
         });
       case "shutdown":
@@ -300,18 +312,14 @@ export class WorkerService implements AsyncDisposable {
   }
 
   /** Runs a command that waits for peers, so that `abort` reaches it. */
-  async #cancellable<T>(run: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  async #cancellable<T>(id: number, run: (signal: AbortSignal) => Promise<T>): Promise<T> {
     const controller = new AbortController();
-    this.#underWay.add(controller);
+    this.#underWay.set(id, controller);
     try {
       return await run(controller.signal);
     } finally {
-      this.#underWay.delete(controller);
+      this.#underWay.delete(id);
     }
-  }
-
-  #abort(reason: Error): void {
-    for (const controller of this.#underWay) controller.abort(reason);
   }
 
   #ready(): DataManager {

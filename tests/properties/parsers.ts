@@ -88,7 +88,7 @@ const library = { path: "libx.so", version: 13000 };
 const messages: readonly [parse: (json: unknown) => unknown, good: unknown][] = [
   [protocol.parseToCoordinator, {
     type: "register",
-    protocol: 1,
+    protocol: 2,
     rank: 0,
     hostname: null,
     port: 1,
@@ -119,7 +119,7 @@ const messages: readonly [parse: (json: unknown) => unknown, good: unknown][] = 
   [protocol.parseToWorker, {
     type: "request",
     id: 3,
-    command: { name: "abort", reason: encodeError(new SeqferryError("enough")) },
+    command: { name: "abort", of: 7, reason: encodeError(new SeqferryError("enough")) },
   }],
   [protocol.parseToWorker, { type: "refused", reason: "there is one already" }],
   [protocol.parseReport, {

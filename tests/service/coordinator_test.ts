@@ -10,18 +10,19 @@ import {
 import { bearer, newToken } from "../../src/service/auth.ts";
 import { ControlSocket } from "../../src/service/control_socket.ts";
 import { Coordinator } from "../../src/service/coordinator.ts";
-import type { Register, ToCoordinator, WorkerCommand } from "../../src/service/messages.ts";
+import type { Register, Request, ToCoordinator, WorkerCommand } from "../../src/service/messages.ts";
 import { parseToWorker } from "../../src/service/protocol.ts";
+import { RemoteWorker } from "../../src/service/remote_worker.ts";
 import { encodeError } from "../../src/service/wire_error.ts";
 
 const TOKEN = newToken();
 
-/** What a scripted worker does with a command: answers with a value, or with an error, or (undefined) not at all. */
+/** What a scripted worker does with a command: answers with a value, or with an error, at once or later, or (undefined) not at all. */
 type Script = (command: WorkerCommand, send: (progress: { bytes: number; totalBytes: number }) => void) => unknown;
 
 /** A worker that speaks the protocol and moves nothing. */
 class ScriptedWorker {
-  readonly commands: WorkerCommand[] = [];
+  readonly requests: Request[] = [];
   readonly closed = Promise.withResolvers<string>();
   readonly refused = Promise.withResolvers<string>();
   readonly control: ControlSocket;
@@ -34,21 +35,25 @@ class ScriptedWorker {
       message: (json) => {
         const message = parseToWorker(json);
         if (message.type === "refused") return this.refused.resolve(message.reason);
+        this.requests.push(message);
         const { id, command } = message;
-        this.commands.push(command);
+        const answer = (result: unknown) => {
+          if (result instanceof Error) send({ type: "error", id, error: encodeError(result) });
+          else if (result !== undefined) send({ type: "result", id, result });
+        };
         const result = script(
           command,
           (progress) => send({ type: "progress", id, ...progress, phase: 0, phases: 1 }),
         );
-        if (result instanceof Error) send({ type: "error", id, error: encodeError(result) });
-        else if (result !== undefined) send({ type: "result", id, result });
+        if (result instanceof Promise) void result.then(answer);
+        else answer(result);
       },
       closed: (reason) => this.closed.resolve(reason),
     });
     socket.onopen = () =>
       send({
         type: "register",
-        protocol: 1,
+        protocol: 2,
         rank,
         hostname: "127.0.0.1",
         port: 1,
@@ -59,6 +64,18 @@ class ScriptedWorker {
         nccl: { path: "a", version: 1 },
         ...change,
       });
+  }
+
+  /** What it was told to do so far. */
+  get commands(): WorkerCommand[] {
+    return this.requests.map(({ command }) => command);
+  }
+
+  /** The requests that it was told to give up. */
+  get givenUp(): Request[] {
+    return this.commands.filter((command) => command.name === "abort").map(({ of }) =>
+      this.requests.find(({ id }) => id === of)!
+    );
   }
 }
 
@@ -182,19 +199,132 @@ Deno.test("Coordinator names the worker that does not answer, at its own deadlin
   });
 });
 
-Deno.test("Coordinator passes its caller's AbortSignal on", async () => {
-  const waiting: Script = (command, send) => {
-    if (command.name === "redistribute") return undefined;
+Deno.test("Coordinator has nobody give up what all have answered, and else names the request", async () => {
+  let mute = false;
+  const refusing: Script = (command, send) =>
+    command.name === "redistribute"
+      ? new RedistributeRefusedError([{ rank: 0, reason: "no such id" }])
+      : obedient(command, send);
+  const other: Script = (command, send) =>
+    mute && command.name === "redistribute" ? undefined : refusing(command, send);
+  await withWorkers([refusing, other], async (coordinator, workers) => {
+    await coordinator.start(null);
+    await assertRejects(() => coordinator.redistribute(meta, []), RedistributeRefusedError);
+    assertEquals(workers.map(({ givenUp }) => givenUp.length), [0, 0]);
+    mute = true;
+    await assertRejects(
+      () => coordinator.redistribute(meta, []),
+      DeadlineError,
+      "the worker of rank 1 does not answer",
+    );
+    const asked = workers[1]!.requests.filter(({ command }) => command.name === "redistribute");
+    assertEquals(workers.map(({ givenUp }) => givenUp), [[], [asked[1]!]]);
+  });
+});
+
+Deno.test("Coordinator sends the longest time that JSON has where its caller wants none", async () => {
+  await withWorkers([obedient], async (coordinator, workers) => {
+    await coordinator.start(null, { timeoutMs: Infinity });
+    await coordinator.redistribute(meta, [], { timeoutMs: Infinity });
+    const times = workers[0]!.commands.flatMap((command) => "timeoutMs" in command ? [command.timeoutMs] : []);
+    assertEquals(times, [1, 2, 3].map(() => Number.MAX_SAFE_INTEGER));
+  });
+});
+
+Deno.test("Coordinator.start() ends by its signal and its deadline while rank 0 makes the unique id", async () => {
+  const mute: Script = (command, send) => command.name === "createUniqueId" ? undefined : obedient(command, send);
+  await withWorkers([mute, obedient], async (coordinator, workers) => {
+    await coordinator.registered();
+    const began = performance.now();
+    const signal = AbortSignal.timeout(50);
+    const error = await assertRejects(() => coordinator.start(null, { signal }), DeadlineError, "making the unique id");
+    assert(performance.now() - began < 1000);
+    assertEquals([error.outstanding, error.cause], [[0], signal.reason]);
+    assertEquals(workers[0]!.givenUp.map(({ command }) => command), [{ name: "createUniqueId" }]);
+    const late = await assertRejects(() => coordinator.start(null, { timeoutMs: 50 }), DeadlineError);
+    assertEquals([late.outstanding, workers[1]!.commands], [[0], []]);
+  });
+});
+
+Deno.test("what onProgress throws comes out of that redistribution alone", async () => {
+  const script: Script = (command, send) => {
+    if (command.name === "redistribute") { for (const bytes of [1, 4]) send({ bytes, totalBytes: 4 }); }
     return obedient(command, send);
   };
-  await withWorkers([waiting], async (coordinator, workers) => {
+  await withWorkers([script, script], async (coordinator, workers) => {
     await coordinator.start(null);
-    const controller = new AbortController();
-    const moving = coordinator.redistribute(meta, [], { signal: controller.signal });
-    controller.abort(new SeqferryError("enough"));
-    await assertRejects(() => moving, SeqferryError, "enough");
-    assert(workers[0]!.commands.some(({ name }) => name === "abort"));
+    let told = 0;
+    const onProgress = () => {
+      told++;
+      throw new Error("no place to draw");
+    };
+    await assertRejects(() => coordinator.redistribute(meta, [], { onProgress }), Error, "no place to draw");
+    assertEquals([told, workers.map(({ givenUp }) => givenUp)], [2, [[], []]]);
+    assertEquals<unknown>(await coordinator.redistribute(meta, []), [report, report]);
   });
+});
+
+/** A worker that has a transfer under way until it is told to give up, and then answers as told. */
+function busy(answer: unknown): Script {
+  const given = Promise.withResolvers<unknown>();
+  return (command, send) => {
+    if (command.name === "redistribute") return given.promise;
+    if (command.name === "abort") given.resolve(answer);
+    return obedient(command, send);
+  };
+}
+
+const gaveUp = (outcome: "unchanged" | "unknown") =>
+  new DeadlineError("it gave up", { phase: 0, outstanding: [], outcome });
+const signalled: readonly (readonly [answers: readonly unknown[], outcome: string, outstanding: number[]])[] = [
+  [[gaveUp("unchanged"), gaveUp("unchanged")], "unchanged", []],
+  [[gaveUp("unchanged"), gaveUp("unknown")], "unknown", []],
+  [[gaveUp("unchanged"), undefined], "unknown", [1]],
+];
+for (const [answers, outcome, outstanding] of signalled) {
+  const told = answers.map((answer) => answer instanceof DeadlineError ? answer.outcome : "nothing").join(" and ");
+  Deno.test(`Coordinator passes its caller's AbortSignal on, and merges that the ranks say ${told}`, async () => {
+    await withWorkers(answers.map(busy), async (coordinator, workers) => {
+      await coordinator.start(null);
+      const controller = new AbortController();
+      const moving = coordinator.redistribute(meta, [], { signal: controller.signal });
+      controller.abort(new SeqferryError("enough"));
+      const error = await assertRejects(() => moving, DeadlineError, "the transfer: it was given up, for enough");
+      assertEquals([error.outcome, error.outstanding, error.cause], [outcome, outstanding, controller.signal.reason]);
+      for (const { givenUp } of workers) assertEquals(givenUp.map(({ command }) => command.name), ["redistribute"]);
+    });
+  });
+}
+
+Deno.test("Coordinator returns the reports where all ranks had moved when the signal fired", async () => {
+  await withWorkers([busy(report), busy(report)], async (coordinator) => {
+    await coordinator.start(null);
+    const signal = AbortSignal.timeout(20);
+    assertEquals<unknown>(await coordinator.redistribute(meta, [], { signal }), [report, report]);
+  });
+});
+
+Deno.test("Coordinator sends nothing where the signal has fired before", async () => {
+  await withWorkers([obedient], async (coordinator, workers) => {
+    await coordinator.start(null);
+    const before = workers[0]!.requests.length;
+    const signal = AbortSignal.abort(new SeqferryError("enough"));
+    const error = await assertRejects(() => coordinator.redistribute(meta, [], { signal }), DeadlineError);
+    assertEquals([error.outcome, error.cause, workers[0]!.requests.length], ["unchanged", signal.reason, before]);
+  });
+});
+
+Deno.test("a command that is too long to be sent is refused, and the connection goes on", async () => {
+  const { promise, resolve } = Promise.withResolvers<string>();
+  const worker = new RemoteWorker({ rank: 0 } as Register, "http://127.0.0.1:1", null, (message) => {
+    if (message.type === "request" && message.command.name === "remove") throw new SeqferryError("too long");
+    resolve(message.type);
+  });
+  await assertRejects(() => worker.request({ name: "remove", ids: ["a"] }), SeqferryError, "too long");
+  const next = worker.request({ name: "shutdown" });
+  assertEquals(await promise, "request");
+  worker.receive({ type: "result", id: 1, result: null });
+  assertEquals(await next, null);
 });
 
 Deno.test("Coordinator.registered() names the ranks that are missing at its deadline", async () => {
@@ -216,7 +346,7 @@ Deno.test("Coordinator refuses ranks beyond the world, ranks that are there, and
     assertEquals(await beyond.refused.promise, "its rank is 1, and there are 1 ranks");
     const twice = new ScriptedWorker(coordinator.url, 0, obedient);
     assertEquals(await twice.refused.promise, "there is a worker of rank 0 already");
-    const other = new ScriptedWorker(coordinator.url, 0, obedient, { protocol: 2 as 1 });
+    const other = new ScriptedWorker(coordinator.url, 0, obedient, { protocol: 1 as 2 });
     assert((await other.closed.promise).includes("another protocol"));
     for (const worker of [beyond, twice]) await worker.closed.promise;
   });

@@ -12,7 +12,7 @@ import {
 
 const registration = {
   type: "register",
-  protocol: 1,
+  protocol: 2,
   rank: 3,
   hostname: null,
   port: 4000,
@@ -41,7 +41,7 @@ const commands = [
   { name: "setupProcessGroups", timeoutMs: 5 },
   { name: "redistribute", meta: {}, plan: [{}], verify: false, timeoutMs: 5 },
   { name: "remove", ids: ["a"] },
-  { name: "abort", reason: error },
+  { name: "abort", of: 7, reason: error },
   { name: "shutdown" },
 ];
 
@@ -70,7 +70,7 @@ const badToCoordinator: readonly (readonly [unknown, string])[] = [
   [{ ...registration, backend: "tpu" }, "at backend"],
   [{ ...registration, cudart: { path: "x" } }, "at cudart.version"],
   [{ ...registration, extra: 1 }, "at extra"],
-  [{ ...registration, protocol: 2 }, "the worker speaks another protocol than version 1"],
+  [{ ...registration, protocol: 1 }, "the worker speaks another protocol than version 2"],
   [{ type: "error", id: 1, error: { name: "E" } }, "at error.message"],
   [{ type: "progress", id: 1, bytes: "5", totalBytes: 10, phase: 0, phases: 2 }, "at bytes"],
 ];

@@ -11,6 +11,7 @@ import {
 } from "../../mod.ts";
 import { newToken } from "../../src/service/auth.ts";
 import { Coordinator } from "../../src/service/coordinator.ts";
+import type { Redistribute } from "../../src/service/messages.ts";
 import type { WorkerClient } from "../../src/service/worker_client.ts";
 import { WorkerService } from "../../src/service/worker_service.ts";
 import "../native.ts";
@@ -38,6 +39,15 @@ function batch(size = 3): SequenceSample {
 const plan: readonly RedistribStep[] = [
   { commType: "bcast", root: 0, srcs: [0], dsts: [1], ids: ["a", "b"], keys: ["k", "l"] },
 ];
+
+/** Told to both ranks, it brings one tensor from rank 0 to rank 1. */
+const bringA: Redistribute = {
+  name: "redistribute",
+  meta: batch().meta().toJSON(),
+  plan: [{ comm_type: "bcast", root: 0, srcs: [0], dsts: [1], ids: ["a"], keys: ["k"] }],
+  verify: false,
+  timeoutMs: 60_000,
+};
 
 /** Two ranks in this process, in one world. */
 async function withWorld(
@@ -122,13 +132,8 @@ Deno.test("health and samples are answered in the middle of a transfer, which ab
   withWorld(async (coordinator, [first, second]) => {
     await first!.put(batch());
     // Rank 1 is never told to take part: rank 0 waits for it.
-    const moving = coordinator.worker(0).request({
-      name: "redistribute",
-      meta: batch().meta().toJSON(),
-      plan: [{ comm_type: "bcast", root: 0, srcs: [0], dsts: [1], ids: ["a"], keys: ["k"] }],
-      verify: false,
-      timeoutMs: 60_000,
-    });
+    const giveUp = new AbortController();
+    const moving = coordinator.worker(0).request(bringA, { signal: giveUp.signal });
     moving.catch(() => {});
     let health = await first!.health();
     while (health.state !== "moving") health = await first!.health();
@@ -138,14 +143,47 @@ Deno.test("health and samples are answered in the middle of a transfer, which ab
       SeqferryError,
       "in the middle of a transfer",
     );
-    const reason = { name: "SeqferryError", message: "enough", fields: {} };
-    await coordinator.worker(0).request({ name: "abort", reason });
+    giveUp.abort(new SeqferryError("enough"));
     const error = await assertRejects(() => moving, DeadlineError);
     assertEquals([error.outcome, (error.cause as Error).message], ["unchanged", "enough"]);
     assertEquals((await first!.health()).state, "failed");
     assertEquals((await first!.holdings()).ids, ["a", "b"]);
     assertEquals((await second!.health()).state, "ready");
   }));
+
+Deno.test("a worker that is to give one request up goes on with the others", () =>
+  withWorld(async (coordinator, [first, second]) => {
+    await first!.put(batch());
+    const giveUp = new AbortController();
+    // Rank 0 waits for rank 1 with the first, and the other one waits for its turn.
+    const moving = coordinator.worker(0).request(bringA);
+    const next = coordinator.worker(0).request(bringA, { signal: giveUp.signal });
+    next.catch(() => {});
+    while ((await first!.health()).state !== "moving");
+    giveUp.abort(new SeqferryError("enough"));
+    await coordinator.worker(1).request(bringA);
+    await moving;
+    const error = await assertRejects(() => next, DeadlineError);
+    assertEquals([error.outcome, (error.cause as Error).message], ["unchanged", "enough"]);
+    assertEquals((await second!.holdings()).ids, ["a"]);
+    // The world is whole.
+    await coordinator.redistribute(batch(), plan);
+  }));
+
+Deno.test("ranks join and move without a deadline where the caller wants none", async () => {
+  await using coordinator = Coordinator.listen({ worldSize: 1, token: TOKEN });
+  await using _service = await WorkerService.start({
+    coordinator: new URL(coordinator.url),
+    rank: 0,
+    backend: "cpu",
+    rehearse: false,
+    token: TOKEN,
+  });
+  await coordinator.start(null, { timeoutMs: Infinity });
+  await coordinator.worker(0).samples.put(batch());
+  const [report] = await coordinator.redistribute(batch(), [], { timeoutMs: Infinity });
+  assertEquals(report!.installed, 0);
+});
 
 Deno.test("a worker shows nothing to who does not know the token", () =>
   withWorld(async (_, [first]) => {
