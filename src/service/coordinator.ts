@@ -22,25 +22,19 @@ import {
   type WaitOptions,
 } from "../../mod.ts";
 import { beforeStart, Deadline } from "../wait.ts";
-import { Gate, requireToken } from "./auth.ts";
 import { ControlSocket } from "./control_socket.ts";
 import type { Register } from "./messages.ts";
 import { parseReport, parseToCoordinator, parseUniqueId } from "./protocol.ts";
 import { type RankProgress, RemoteWorker } from "./remote_worker.ts";
+import { Server, type ServerOptions } from "./server.ts";
 import { encodeError } from "./wire_error.ts";
 import { inTime, within } from "./within.ts";
 
 /** What a coordinator is started with. */
-export interface CoordinatorOptions {
+export interface CoordinatorOptions extends ServerOptions {
   /** How many ranks there will be. */
   readonly worldSize: number;
-  /** The address to serve on; 127.0.0.1 unless given. */
-  readonly hostname?: string;
-  /** The port to serve on; one that is free unless given. */
-  readonly port?: number;
-  /** The token that workers show and are shown; null for none, on a loopback address only. */
-  readonly token: string | null;
-  /** How long workers have to answer once they were told to give up or to end, in milliseconds; 5000 unless given. */
+  /** How long workers have to answer once they were told to give up or to end, and clients to take their answers, in milliseconds; 5000 unless given. */
   readonly graceMs?: number;
 }
 
@@ -70,22 +64,24 @@ export class Coordinator implements AsyncDisposable {
   readonly worldSize: number;
   readonly #token: string | null;
   readonly #graceMs: number;
-  readonly #server: Deno.HttpServer<Deno.NetAddr>;
+  readonly #server: Server;
   readonly #workers: (RemoteWorker | undefined)[];
   readonly #sockets = new Set<ControlSocket>();
-  readonly #complete = Promise.withResolvers<void>();
+  /** Resolves when all have registered. */
+  #complete = Promise.withResolvers<void>();
+  #started = false;
   #closing = false;
 
   private constructor(options: CoordinatorOptions) {
-    const { worldSize, hostname = "127.0.0.1", port = 0, token } = options;
+    const { worldSize, token } = options;
     this.worldSize = worldSize;
     this.#token = token;
     this.#graceMs = options.graceMs ?? GRACE_MS;
     this.#workers = new Array<RemoteWorker | undefined>(worldSize).fill(undefined);
-    const gate = new Gate(token);
-    this.#server = Deno.serve(
-      { hostname, port, onListen() {} },
-      (request, info) => gate.refusal(request) ?? this.#serve(request, info.remoteAddr),
+    this.#server = new Server(
+      options,
+      (request, remote) => this.#serve(request, remote),
+      (error) => new Response(`${encodeError(error).message}\n`, { status: 500 }),
     );
     const { addr } = this.#server;
     this.url = `http://${hostText(addr.hostname)}:${addr.port}`;
@@ -97,7 +93,6 @@ export class Coordinator implements AsyncDisposable {
    * @throws {SeqferryError} for a token that is missing or unfit; Deno's own error where the address cannot be had.
    */
   static listen(options: CoordinatorOptions): Coordinator {
-    requireToken(options.token, options.hostname ?? "127.0.0.1");
     if (!Number.isSafeInteger(options.worldSize) || options.worldSize < 1) {
       throw new SeqferryError(`worldSize is an integer from 1 up, not ${options.worldSize}`);
     }
@@ -111,13 +106,13 @@ export class Coordinator implements AsyncDisposable {
     return worker;
   }
 
-  /** The ranks without a worker, ascending. */
+  /** The ranks without a worker, ascending. Before the world has started, a worker that is lost leaves its rank to another; later its rank stays taken. */
   missingRanks(): number[] {
     return [...this.#workers.keys()].filter((rank) => this.#workers[rank] === undefined);
   }
 
   /**
-   * Waits until all ranks have registered.
+   * Waits until all ranks have registered, and their workers are there.
    *
    * @throws {SeqferryError} that names the missing ranks, when the deadline passes; the signal's reason, when it fires.
    */
@@ -131,13 +126,15 @@ export class Coordinator implements AsyncDisposable {
   }
 
   /**
-   * Brings all registered ranks into one world: rank 0 makes the unique id, all join, and the process groups are set up.
+   * Brings all registered ranks into one world: rank 0 makes the unique id, all join, and the process groups are set up. After a failure it can be called
+   * again: workers that had joined leave that world, and refuse to where they hold samples already.
    *
    * @param layout Which model shard sits on which rank, or null.
-   * @throws As {@linkcode Coordinator.registered} until all are there; then {DeadlineError} when the deadline passes or the signal fires,
+   * @throws {SeqferryError} for a world that has started. As {@linkcode Coordinator.registered} until all are there; then {DeadlineError} when the deadline passes or the signal fires,
    * {PeerLostError} when a worker is lost, and what `Communicator.init` and `DataManager.setupProcessGroups` throw.
    */
   async start(layout: ClusterLayout | null, options: WaitOptions = {}): Promise<void> {
+    if (this.#started) throw new SeqferryError("the world has started already");
     const deadline = new Deadline(options);
     await this.registered(options);
     const workers = this.#all();
@@ -165,6 +162,7 @@ export class Coordinator implements AsyncDisposable {
       deadline,
       (worker, { timeoutMs, signal }) => worker.request({ name: "setupProcessGroups", timeoutMs }, { signal }),
     );
+    this.#started = true;
   }
 
   /**
@@ -213,11 +211,11 @@ export class Coordinator implements AsyncDisposable {
     await within(this.#graceMs, Promise.all(ending));
   }
 
-  /** Closes all connections, which ends the workers, and the server. */
+  /** Closes all connections, which ends the workers, and the server; waits for no client beyond the grace. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing = true;
     for (const socket of this.#sockets) socket.close("the coordinator ends");
-    await this.#server.shutdown();
+    await this.#server.end(this.#graceMs);
   }
 
   #serve(request: Request, remote: Deno.NetAddr): Response {
@@ -229,7 +227,13 @@ export class Coordinator implements AsyncDisposable {
     if (request.headers.get("upgrade")?.toLowerCase() !== "websocket") {
       return new Response("/control is a WebSocket\n", { status: 426, headers: { upgrade: "websocket" } });
     }
-    const { socket, response } = Deno.upgradeWebSocket(request, { idleTimeout: IDLE_SECONDS });
+    let upgrade: Deno.WebSocketUpgrade;
+    try {
+      upgrade = Deno.upgradeWebSocket(request, { idleTimeout: IDLE_SECONDS });
+    } catch (error) {
+      return new Response(`this is no request for a WebSocket: ${encodeError(error).message}\n`, { status: 400 });
+    }
+    const { socket, response } = upgrade;
     let worker: RemoteWorker | undefined;
     const control = new ControlSocket(socket, {
       message: (json) => {
@@ -270,6 +274,9 @@ export class Coordinator implements AsyncDisposable {
       outcome: "unknown",
     });
     worker.lose(lost);
+    if (this.#started) return;
+    if (this.missingRanks().length === 0) this.#complete = Promise.withResolvers();
+    this.#workers[worker.rank] = undefined;
   }
 
   /** The workers of all ranks, in their order. */

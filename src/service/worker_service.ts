@@ -29,7 +29,8 @@ import {
   SequenceSample,
 } from "../../mod.ts";
 import { openLibraries } from "../../ffi/open.ts";
-import { bearer, Gate, requireToken } from "./auth.ts";
+import { Deadline } from "../wait.ts";
+import { bearer, requireToken } from "./auth.ts";
 import { ControlSocket } from "./control_socket.ts";
 import {
   type Failure,
@@ -43,7 +44,9 @@ import {
   type WorkerCommand,
 } from "./messages.ts";
 import { parseSampleRequest, parseToWorker, ProtocolError } from "./protocol.ts";
+import { Server, streamOf } from "./server.ts";
 import { decodeError, encodeError } from "./wire_error.ts";
+import { within } from "./within.ts";
 
 /** What a worker is started with. */
 export interface WorkerServiceOptions {
@@ -83,14 +86,18 @@ export class WorkerService implements AsyncDisposable {
   readonly #rank: number;
   readonly #runtime: Runtime;
   readonly #rehearse: boolean;
-  readonly #server: Deno.HttpServer<Deno.NetAddr>;
+  readonly #server: Server;
   readonly #control: ControlSocket;
   readonly #end = Promise.withResolvers<WorkerEnd>();
   /** Of each request that waits for peers, by its number. */
   readonly #underWay = new Map<number, AbortController>();
   #manager: DataManager | null = null;
   #worldSize: number | null = null;
-  #state: Health["state"] = "starting";
+  #state: "starting" | "registered" | "ready" | "failed" = "starting";
+  /** How many redistributions are under way or wait for their turn. */
+  #moving = 0;
+  #joining = false;
+  #closing: Promise<void> | null = null;
   #transfer: Health["transfer"] = null;
 
   private constructor(options: WorkerServiceOptions, runtime: Runtime) {
@@ -99,11 +106,7 @@ export class WorkerService implements AsyncDisposable {
     this.#rehearse = options.rehearse ?? true;
     this.#runtime = runtime;
     this.ended = this.#end.promise;
-    const gate = new Gate(token);
-    this.#server = Deno.serve(
-      { hostname, port, onListen() {}, onError: (error) => answerError(error) },
-      (request) => gate.refusal(request) ?? this.#serve(request),
-    );
+    this.#server = new Server({ hostname, port, token }, (request) => this.#serve(request), answerError);
     const url = new URL("/control", coordinator);
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
     const socket = new WebSocket(url, { headers: bearer(token) });
@@ -123,6 +126,7 @@ export class WorkerService implements AsyncDisposable {
    * @throws {LibraryNotFoundError} and {CudaError} as `openRuntime` does; {SeqferryError} for a token that is missing or unfit.
    */
   static async start(options: WorkerServiceOptions): Promise<WorkerService> {
+    // Before the libraries are opened, which may take long.
     requireToken(options.token, options.hostname ?? "127.0.0.1");
     const backend = options.backend ?? "auto";
     const device = await deviceOf(options.localRank ?? options.rank, backend);
@@ -140,40 +144,38 @@ export class WorkerService implements AsyncDisposable {
     return this.#server.addr.port;
   }
 
-  /** Ends the worker: gives up what is under way, lets all data go, closes server and connection; within a grace, whatever happens. */
-  async close(reason: string, orderly: boolean): Promise<void> {
-    if (this.#state === "closing") {
-      await this.ended;
-      return;
-    }
-    this.#state = "closing";
-    const idle = this.#underWay.size === 0;
-    const why = new SeqferryError(`the worker of rank ${this.#rank} is closing: ${reason}`);
-    for (const controller of this.#underWay.values()) controller.abort(why);
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const grace = new Promise<void>((resolve) => timer = setTimeout(resolve, CLOSING_GRACE_MS));
-    const closing = async () => {
-      try {
-        await this.#manager?.[Symbol.asyncDispose]();
-        this.#runtime[Symbol.dispose]();
-      } finally {
-        this.#control.close(reason);
-        await this.#server.shutdown();
-      }
-    };
-    try {
-      await Promise.race([closing(), grace]);
-      this.#end.resolve({ orderly: orderly && idle, reason });
-    } catch (error) {
-      this.#end.resolve({ orderly: false, reason: `${reason}; and then: ${encodeError(error).message}` });
-    } finally {
-      clearTimeout(timer);
-    }
+  /**
+   * Ends the worker: gives up what is under way, lets all data go, closes connection and server; within a grace, whatever happens. Who calls it again waits
+   * for the same end.
+   */
+  close(reason: string, orderly: boolean): Promise<void> {
+    return this.#closing ??= this.#close(reason, orderly);
   }
 
   /** As {@linkcode WorkerService.close}. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close("the worker was disposed", true);
+  }
+
+  async #close(reason: string, orderly: boolean): Promise<void> {
+    const deadline = new Deadline({ timeoutMs: CLOSING_GRACE_MS });
+    const idle = this.#underWay.size === 0;
+    const why = new SeqferryError(`the worker of rank ${this.#rank} is closing: ${reason}`);
+    for (const controller of this.#underWay.values()) controller.abort(why);
+    let end: WorkerEnd = { orderly: orderly && idle, reason };
+    try {
+      await within(deadline.remainingMs, this.#letGo());
+    } catch (error) {
+      end = { orderly: false, reason: `${reason}; and then: ${encodeError(error).message}` };
+    }
+    this.#control.close(reason);
+    await this.#server.end(deadline.remainingMs);
+    this.#end.resolve(end);
+  }
+
+  async #letGo(): Promise<void> {
+    await this.#manager?.[Symbol.asyncDispose]();
+    this.#runtime[Symbol.dispose]();
   }
 
   #registration(hostname: string): Register {
@@ -204,7 +206,10 @@ export class WorkerService implements AsyncDisposable {
       return;
     }
     const { id, command } = message;
-    this.#obey(id, command).then(
+    const obeying = this.#closing === null
+      ? this.#obey(id, command)
+      : Promise.reject(new SeqferryError(`the worker of rank ${this.#rank} is closing`));
+    obeying.then(
       (result) => this.#answer({ type: "result", id, result }),
       (error) => this.#answer({ type: "error", id, error: encodeError(error) }),
     ).then(() => {
@@ -250,21 +255,25 @@ export class WorkerService implements AsyncDisposable {
     }
   }
 
+  /** Joins a world, and leaves the one before where that has come to nothing; data that is held would be lost with it. */
   async #init(command: Init, signal: AbortSignal): Promise<null> {
-    if (this.#worldSize !== null) throw new SeqferryError(`rank ${this.#rank} has joined a world already`);
+    if (this.#joining) throw new SeqferryError(`rank ${this.#rank} is joining a world already`);
+    const held = this.#manager?.storageSize ?? 0;
+    if (held > 0) {
+      throw new SeqferryError(
+        `rank ${this.#rank} holds ${held} ids in the world that it is in: remove them before it joins another`,
+      );
+    }
     const { worldSize, timeoutMs } = command;
     const layout = command.layout === null ? undefined : ClusterLayout.fromJSON(command.layout);
-    this.#worldSize = worldSize;
+    const waiting = { timeoutMs, signal };
     let communicator: Communicator | undefined;
+    this.#joining = true;
     try {
+      await this.#leave();
+      this.#worldSize = worldSize;
       const uniqueId = Uint8Array.fromBase64(command.uniqueId);
-      const waiting = { timeoutMs, signal };
-      communicator = await Communicator.init(this.#runtime, {
-        uniqueId,
-        rank: this.#rank,
-        worldSize,
-        ...waiting,
-      });
+      communicator = await Communicator.init(this.#runtime, { uniqueId, rank: this.#rank, worldSize, ...waiting });
       this.#manager = await DataManager.create({
         communicator,
         rehearse: this.#rehearse,
@@ -278,7 +287,17 @@ export class WorkerService implements AsyncDisposable {
       await communicator?.ended();
       this.#worldSize = null;
       throw error;
+    } finally {
+      this.#joining = false;
     }
+  }
+
+  async #leave(): Promise<void> {
+    const manager = this.#manager;
+    this.#manager = null;
+    this.#worldSize = null;
+    this.#state = "registered";
+    await manager?.[Symbol.asyncDispose]();
   }
 
   async #redistribute(id: number, command: Redistribute, signal: AbortSignal): Promise<unknown> {
@@ -286,7 +305,7 @@ export class WorkerService implements AsyncDisposable {
     const { timeoutMs, verify } = command;
     const meta = SequenceSample.fromJSON(command.meta);
     const plan = parsePlan(command.plan);
-    this.#state = "moving";
+    this.#moving++;
     try {
       const report = await manager.redistribute(meta, plan, {
         timeoutMs,
@@ -297,18 +316,15 @@ export class WorkerService implements AsyncDisposable {
           this.#send({ type: "progress", id, ...done });
         },
       });
-      this.#settle("ready");
+      this.#state = "ready";
       return report;
     } catch (error) {
-      this.#settle("failed");
+      this.#state = "failed";
       throw error;
     } finally {
+      this.#moving--;
       this.#transfer = null;
     }
-  }
-
-  #settle(state: "ready" | "failed"): void {
-    if (this.#state === "moving") this.#state = state;
   }
 
   /** Runs a command that waits for peers, so that `abort` reaches it. */
@@ -347,7 +363,7 @@ export class WorkerService implements AsyncDisposable {
     return {
       rank: this.#rank,
       worldSize: this.#worldSize,
-      state: this.#state,
+      state: this.#closing !== null ? "closing" : this.#moving > 0 ? "moving" : this.#state,
       storageSize: this.#manager?.storageSize ?? 0,
       transfer: this.#transfer,
       backend: this.#runtime.backend,
@@ -395,7 +411,8 @@ export class WorkerService implements AsyncDisposable {
       return (keys === undefined ? sample : sample.select(keys)).toHost();
     }));
     const bytes = SequenceSample.gather(samples).toSafetensors();
-    return new Response(bytes as Uint8Array<ArrayBuffer>, { headers: { "content-type": "application/octet-stream" } });
+    const headers = { "content-type": "application/octet-stream", "content-length": `${bytes.length}` };
+    return new Response(streamOf(bytes), { headers });
   }
 }
 

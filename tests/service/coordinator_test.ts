@@ -14,6 +14,7 @@ import type { Register, Request, ToCoordinator, WorkerCommand } from "../../src/
 import { parseToWorker } from "../../src/service/protocol.ts";
 import { RemoteWorker } from "../../src/service/remote_worker.ts";
 import { encodeError } from "../../src/service/wire_error.ts";
+import { eventually } from "../processes.ts";
 
 const TOKEN = newToken();
 
@@ -337,6 +338,66 @@ Deno.test("Coordinator.registered() names the ranks that are missing at its dead
   );
   worker.control.close();
   await worker.closed.promise;
+});
+
+Deno.test("a worker that is lost before the world starts leaves its rank to another", async () => {
+  await using coordinator = Coordinator.listen({ worldSize: 2, token: TOKEN, graceMs: 300 });
+  const [lost, other] = [0, 1].map((rank) => new ScriptedWorker(coordinator.url, rank, obedient));
+  await coordinator.registered();
+  lost!.control.close("it fell over");
+  await lost!.closed.promise;
+  await eventually("its loss", () => coordinator.missingRanks().length > 0);
+  const response = await fetch(coordinator.url + "/health", { headers: bearer(TOKEN) });
+  assertEquals(await response.json(), { worldSize: 2, missingRanks: [0] });
+  await assertRejects(() => coordinator.registered({ timeoutMs: 50 }), SeqferryError, "registered for rank 0");
+  assertThrows(() => coordinator.worker(0), SeqferryError, "no worker of rank 0");
+  const again = new ScriptedWorker(coordinator.url, 0, obedient);
+  await coordinator.start(null);
+  assertEquals(again.commands.map(({ name }) => name), ["createUniqueId", "init", "setupProcessGroups"]);
+  // From now on its rank is not taken by a worker that has no part in this world.
+  again.control.close("it fell over, too");
+  await again.closed.promise;
+  const late = new ScriptedWorker(coordinator.url, 0, obedient);
+  assertEquals(await late.refused.promise, "there is a worker of rank 0 already");
+  await assertRejects(() => coordinator.redistribute(meta, []), PeerLostError);
+  await coordinator[Symbol.asyncDispose]();
+  for (const worker of [other!, late]) await worker.closed.promise;
+});
+
+Deno.test("Coordinator.start() can be called again after a failure, and not after a success", async () => {
+  let failing = true;
+  const script: Script = (command, send) =>
+    command.name === "init" && failing ? new SeqferryError("not yet") : obedient(command, send);
+  await withWorkers([obedient, script], async (coordinator, workers) => {
+    await assertRejects(() => coordinator.start(null), SeqferryError, "not yet");
+    failing = false;
+    await coordinator.start(null);
+    await assertRejects(() => coordinator.start(null), SeqferryError, "the world has started already");
+    assertEquals(workers[1]!.commands.map(({ name }) => name), ["init", "init", "setupProcessGroups"]);
+  });
+});
+
+Deno.test("Coordinator answers an upgrade that is none with 400", async () => {
+  await using coordinator = Coordinator.listen({ worldSize: 1, token: null });
+  const { hostname, port } = new URL(coordinator.url);
+  using connection = await Deno.connect({ hostname, port: Number(port) });
+  const request = "GET /control HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\r\n";
+  await connection.write(new TextEncoder().encode(request));
+  const buffer = new Uint8Array(1024);
+  const count = await connection.read(buffer);
+  const answer = new TextDecoder().decode(buffer.subarray(0, count!));
+  assert(answer.startsWith("HTTP/1.1 400 ") && answer.includes("no request for a WebSocket"), answer);
+});
+
+Deno.test("Coordinator ends within its grace whatever a client does that does not know the token", async () => {
+  const coordinator = Coordinator.listen({ worldSize: 1, token: TOKEN, graceMs: 300 });
+  const { hostname, port } = new URL(coordinator.url);
+  using connection = await Deno.connect({ hostname, port: Number(port) });
+  await connection.write(new TextEncoder().encode("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc"));
+  await connection.read(new Uint8Array(1024));
+  const began = performance.now();
+  await coordinator[Symbol.asyncDispose]();
+  assert(performance.now() - began < 2000);
 });
 
 Deno.test("Coordinator refuses ranks beyond the world, ranks that are there, and other protocols", async () => {

@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import {
+  CudaError,
   DeadlineError,
   type HostTensor,
   parseLayouts,
@@ -14,7 +15,7 @@ import { Coordinator } from "../../src/service/coordinator.ts";
 import type { Redistribute } from "../../src/service/messages.ts";
 import type { WorkerClient } from "../../src/service/worker_client.ts";
 import { WorkerService } from "../../src/service/worker_service.ts";
-import "../native.ts";
+import { native } from "../native.ts";
 
 const TOKEN = newToken();
 
@@ -49,22 +50,17 @@ const bringA: Redistribute = {
   timeoutMs: 60_000,
 };
 
+function startWorkers({ url, worldSize }: Coordinator): Promise<WorkerService[]> {
+  const options = { coordinator: new URL(url), backend: "cpu", rehearse: false, token: TOKEN } as const;
+  return Promise.all(Array.from({ length: worldSize }, (_, rank) => WorkerService.start({ ...options, rank })));
+}
+
 /** Two ranks in this process, in one world. */
 async function withWorld(
   test: (coordinator: Coordinator, clients: WorkerClient[], services: WorkerService[]) => Promise<void>,
 ): Promise<void> {
   await using coordinator = Coordinator.listen({ worldSize: 2, token: TOKEN, graceMs: 2000 });
-  const services = await Promise.all(
-    [0, 1].map((rank) =>
-      WorkerService.start({
-        coordinator: new URL(coordinator.url),
-        rank,
-        backend: "cpu",
-        rehearse: false,
-        token: TOKEN,
-      })
-    ),
-  );
+  const services = await startWorkers(coordinator);
   try {
     await coordinator.start(parseLayouts("a=pp1,dp2,tp1 b=pp1,dp1,tp2"), { timeoutMs: 20_000 });
     await test(coordinator, services.map((_, rank) => coordinator.worker(rank).samples), services);
@@ -172,18 +168,85 @@ Deno.test("a worker that is to give one request up goes on with the others", () 
 
 Deno.test("ranks join and move without a deadline where the caller wants none", async () => {
   await using coordinator = Coordinator.listen({ worldSize: 1, token: TOKEN });
-  await using _service = await WorkerService.start({
-    coordinator: new URL(coordinator.url),
-    rank: 0,
-    backend: "cpu",
-    rehearse: false,
-    token: TOKEN,
-  });
+  const [service] = await startWorkers(coordinator);
+  await using _service = service!;
   await coordinator.start(null, { timeoutMs: Infinity });
   await coordinator.worker(0).samples.put(batch());
   const [report] = await coordinator.redistribute(batch(), [], { timeoutMs: Infinity });
   assertEquals(report!.installed, 0);
 });
+
+/** Two ranks in this process that have registered, and what goes wrong in libraries that they share. */
+async function withRegistered(
+  test: (coordinator: Coordinator, services: WorkerService[], fail: (rules: string) => void) => Promise<void>,
+): Promise<void> {
+  const fail = (rules: string) => {
+    assertEquals(native.cpu!.seqferryCpuFaults(new TextEncoder().encode(`${rules}\0`)), 0);
+  };
+  await using coordinator = Coordinator.listen({ worldSize: 2, token: TOKEN, graceMs: 2000 });
+  const services = await startWorkers(coordinator);
+  try {
+    await coordinator.registered();
+    await test(coordinator, services, fail);
+  } finally {
+    fail("");
+    await Promise.all(services.map((service) => service.close("the test is over", true)));
+  }
+}
+
+Deno.test("workers that had joined a world that came to nothing join the next one", () =>
+  withRegistered(async (coordinator, services, fail) => {
+    fail("cudaMalloc@1:2=2");
+    await assertRejects(() => coordinator.start(null, { timeoutMs: 20_000 }), CudaError, "was told to answer");
+    fail("");
+    await coordinator.start(null, { timeoutMs: 20_000 });
+    const clients = services.map((_, rank) => coordinator.worker(rank).samples);
+    for (const client of clients) assertEquals((await client.health()).state, "ready");
+    await clients[0]!.put(batch());
+    await coordinator.redistribute(batch(), plan, { timeoutMs: 20_000 });
+    assertEquals((await clients[1]!.holdings()).ids, ["a", "b"]);
+  }));
+
+Deno.test("a worker does not leave a world in which it holds samples", () =>
+  withRegistered(async (coordinator, _, fail) => {
+    fail("cudaMalloc@1:2=2");
+    await assertRejects(() => coordinator.start(null, { timeoutMs: 20_000 }), CudaError);
+    fail("");
+    const { samples } = coordinator.worker(0);
+    await samples.put(batch());
+    const words = "rank 0 holds 2 ids in the world that it is in: remove them before it joins another";
+    await assertRejects(() => coordinator.start(null, { timeoutMs: 20_000 }), SeqferryError, words);
+    assertEquals((await samples.get(["a", "b"])).toSafetensors(), batch().toSafetensors());
+    await coordinator.worker(0).request({ name: "remove", ids: ["a", "b"] });
+    await coordinator.start(null, { timeoutMs: 20_000 });
+  }));
+
+Deno.test("a worker that closes takes no command more, and all who close it wait for the same end", () =>
+  withWorld(async (coordinator, [first], services) => {
+    await first!.put(batch());
+    const [service] = services;
+    let ended = false;
+    const closing = service!.close("it is enough", true).then(() => ended = true);
+    const error = await assertRejects(() => coordinator.worker(0).request(bringA), SeqferryError);
+    assert(/is closing|is gone/.test(error.message), error.message);
+    await service!.close("once more", false);
+    assert(ended);
+    await closing;
+    assertEquals(await service!.ended, { orderly: true, reason: "it is enough" });
+  }));
+
+Deno.test("a worker ends within its grace, and with it the connections of clients that do not finish", () =>
+  withWorld(async (_, [first], services) => {
+    const { hostname, port } = new URL(first!.url);
+    using connection = await Deno.connect({ hostname, port: Number(port) });
+    const head = `PUT /samples HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${TOKEN}\r\nContent-Length: 10\r\n\r\nabc`;
+    await connection.write(new TextEncoder().encode(head));
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    const began = performance.now();
+    await services[0]!.close("it is enough", true);
+    assert(performance.now() - began < 4000);
+    await connection.read(new Uint8Array(1024)).catch(() => {});
+  }));
 
 Deno.test("a worker shows nothing to who does not know the token", () =>
   withWorld(async (_, [first]) => {
