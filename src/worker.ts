@@ -30,7 +30,7 @@ deno run src/worker.ts --coordinator URL [flags]
   --help               this text
 
 It ends when its coordinator says so (exit code 0), when it gets SIGTERM or SIGINT with nothing under way (0), and when the connection to its
-coordinator closes, or something under way had to be given up (1). Wrong flags: 2. A library, compiler or device that is missing: 3.
+coordinator closes or has been silent for 30 seconds, or something under way had to be given up (1). Wrong flags: 2. A library, compiler or device that is missing: 3.
 `;
 
 /** How long the libraries may take to open when a signal has come meanwhile, in milliseconds. */

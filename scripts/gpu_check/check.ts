@@ -92,6 +92,8 @@ export class Checks {
     const timer = setTimeout(() => reject(new Missed(`it took more than ${limitMs / 1000} s`)), limitMs);
     const onSignal = () => reject(new Missed("it was interrupted"));
     signal.addEventListener("abort", onSignal);
+    // While processes are being ended for an error of the check itself, nobody waits for this one.
+    given.catch(() => {});
     const checked = check();
     try {
       return await Promise.race([checked, given]);

@@ -46,8 +46,9 @@ export class Gate {
   readonly #expected: Uint8Array | null;
 
   /**
-   * Takes the token. With null, requests need none; but those that a browser makes for a page are turned away, which name the page's origin, or a host
-   * other than this machine's own names where the page has its name point to this machine.
+   * Takes the token. With null, requests need none; but those that a browser makes for a page are turned away, which
+   * name the page's origin, or a host other than this machine's own names where the page has its name point to this
+   * machine.
    */
   constructor(token: string | null) {
     this.#expected = token === null ? null : digest(`Bearer ${token}`);

@@ -13,9 +13,10 @@ import { ProtocolError } from "./protocol.ts";
 /** Characters per part; at most three bytes each in UTF-8. */
 const PART_LENGTH = 4 * 2 ** 20;
 /**
- * Characters of all parts of a message: half of what V8 takes for one string. A redistribution says each id in its meta and in every step that moves it, and
- * its lengths key by key: some 150 characters an id with 10 keys, so that a million ids fit, and several millions do not. Such a one is made in parts. Whoever
- * sends without end is not listened to.
+ * Characters of all parts of a message: half of what V8 takes for one string. A redistribution says each id in its meta
+ * and in every step that moves it, and its lengths key by key: some 150 characters an id with 10 keys, so that a
+ * million ids fit, and several millions do not, which are to be moved in several redistributions. Whoever sends without
+ * end is not listened to.
  */
 const MOST_LENGTH = 2 ** 28;
 const MORE = "+";
@@ -23,6 +24,8 @@ const LAST = ".";
 
 /** What happens on a control connection. */
 export interface ControlHandlers {
+  /** Something has come, be it a part of a message. */
+  heard?(): void;
   /** A whole message, as the value that it stands for. What it throws closes the connection. */
   message(json: unknown): void;
   /** The connection is closed, for whatever reason; called once, the last of all calls. */
@@ -44,6 +47,7 @@ export class ControlSocket {
     this.#mostLength = mostLength;
     socket.onmessage = ({ data }) => {
       try {
+        handlers.heard?.();
         const text = this.#collect(data);
         if (text !== null) handlers.message(JSON.parse(text));
       } catch (error) {

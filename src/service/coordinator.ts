@@ -34,8 +34,16 @@ import { inTime, within } from "./within.ts";
 export interface CoordinatorOptions extends ServerOptions {
   /** How many ranks there will be. */
   readonly worldSize: number;
-  /** How long workers have to answer once they were told to give up or to end, and clients to take their answers, in milliseconds; 5000 unless given. */
+  /**
+   * How long workers have to answer once they were told to give up or to end, and clients to take their answers, in
+   * milliseconds; 5000 unless given.
+   */
   readonly graceMs?: number;
+  /**
+   * How often workers are told that their coordinator is there, in milliseconds; 10,000 unless given. They end after
+   * 30 s without a word.
+   */
+  readonly pingMs?: number;
 }
 
 /** What a redistribution of all ranks takes. */
@@ -43,8 +51,8 @@ export interface CollectiveOptions extends WaitOptions {
   /** Checks each tensor by a digest before it is installed; false unless given. */
   readonly verify?: boolean;
   /**
-   * Told as ranks report: bytes of all ranks, sent and received. What it throws does not end the transfer, and is thrown when that has come to its end; it is
-   * told nothing more of that rank.
+   * Told as ranks report: bytes of all ranks, sent and received. What it throws does not end the transfer, and is
+   * thrown when that has come to its end; it is told nothing more of that rank.
    */
   readonly onProgress?: (done: { bytes: number; totalBytes: number }) => void;
 }
@@ -53,7 +61,9 @@ export interface CollectiveOptions extends WaitOptions {
 const STRAGGLER_MS = 1_000;
 /** The default of {@linkcode CoordinatorOptions.graceMs}. */
 const GRACE_MS = 5_000;
-/** A worker that does not answer pings for this many seconds is lost. */
+/** The default of {@linkcode CoordinatorOptions.pingMs}. */
+const PING_MS = 10_000;
+/** A worker that does not answer the WebSocket's own pings for this many seconds is lost. */
 const IDLE_SECONDS = 30;
 
 /** Rendezvous and command of one world of workers. */
@@ -67,6 +77,7 @@ export class Coordinator implements AsyncDisposable {
   readonly #server: Server;
   readonly #workers: (RemoteWorker | undefined)[];
   readonly #sockets = new Set<ControlSocket>();
+  readonly #pinging: ReturnType<typeof setInterval>;
   /** Resolves when all have registered. */
   #complete = Promise.withResolvers<void>();
   #started = false;
@@ -83,6 +94,9 @@ export class Coordinator implements AsyncDisposable {
       (request, remote) => this.#serve(request, remote),
       (error) => new Response(`${encodeError(error).message}\n`, { status: 500 }),
     );
+    this.#pinging = setInterval(() => {
+      for (const socket of this.#sockets) socket.send({ type: "ping" });
+    }, options.pingMs ?? PING_MS);
     const { addr } = this.#server;
     this.url = `http://${hostText(addr.hostname)}:${addr.port}`;
   }
@@ -106,7 +120,10 @@ export class Coordinator implements AsyncDisposable {
     return worker;
   }
 
-  /** The ranks without a worker, ascending. Before the world has started, a worker that is lost leaves its rank to another; later its rank stays taken. */
+  /**
+   * The ranks without a worker, ascending. Before the world has started, a worker that is lost leaves its rank to
+   * another; later its rank stays taken.
+   */
   missingRanks(): number[] {
     return [...this.#workers.keys()].filter((rank) => this.#workers[rank] === undefined);
   }
@@ -126,12 +143,14 @@ export class Coordinator implements AsyncDisposable {
   }
 
   /**
-   * Brings all registered ranks into one world: rank 0 makes the unique id, all join, and the process groups are set up. After a failure it can be called
-   * again: workers that had joined leave that world, and refuse to where they hold samples already.
+   * Brings all registered ranks into one world: rank 0 makes the unique id, all join, and the process groups are set
+   * up. After a failure it can be called again: workers that had joined leave that world, and refuse to where they hold
+   * samples already.
    *
    * @param layout Which model shard sits on which rank, or null.
-   * @throws {SeqferryError} for a world that has started. As {@linkcode Coordinator.registered} until all are there; then {DeadlineError} when the deadline passes or the signal fires,
-   * {PeerLostError} when a worker is lost, and what `Communicator.init` and `DataManager.setupProcessGroups` throw.
+   * @throws {SeqferryError} for a world that has started. As {@linkcode Coordinator.registered} until all are there; then
+   * {DeadlineError} when the deadline passes or the signal fires, {PeerLostError} when a worker is lost, and what
+   * `Communicator.init` and `DataManager.setupProcessGroups` throw.
    */
   async start(layout: ClusterLayout | null, options: WaitOptions = {}): Promise<void> {
     if (this.#started) throw new SeqferryError("the world has started already");
@@ -171,8 +190,9 @@ export class Coordinator implements AsyncDisposable {
    * @param meta Ids, keys, dtypes, shapes and lengths of what moves.
    * @param plan The steps.
    * @returns By rank what it did.
-   * @throws What `DataManager.redistribute` throws; {PeerLostError} when a worker is lost. A {DeadlineError} says "unchanged" where all ranks do, and its
-   * cause is the reason of a signal that fired; where all ranks had come to the end by then, their reports are returned.
+   * @throws What `DataManager.redistribute` throws; {PeerLostError} when a worker is lost. A {DeadlineError} says
+   * "unchanged" where all ranks do, and its cause is the reason of a signal that fired; where all ranks had come to the
+   * end by then, their reports are returned.
    */
   async redistribute(
     meta: SequenceSample,
@@ -214,6 +234,7 @@ export class Coordinator implements AsyncDisposable {
   /** Closes all connections, which ends the workers, and the server; waits for no client beyond the grace. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing = true;
+    clearInterval(this.#pinging);
     for (const socket of this.#sockets) socket.close("the coordinator ends");
     await this.#server.end(this.#graceMs);
   }
@@ -285,7 +306,8 @@ export class Coordinator implements AsyncDisposable {
   }
 
   /**
-   * Runs a collective on some workers; when one fails, those that have not answered give up. The error is the one that says most.
+   * Runs a collective on some workers; when one fails, those that have not answered give up. The error is the one that
+   * says most.
    *
    * @param run Is told how long the worker may take, and the signal that has it give up.
    */
@@ -313,7 +335,7 @@ export class Coordinator implements AsyncDisposable {
       }).finally(() => unanswered.delete(worker.rank))
     );
     const all = Promise.all(running);
-    const late = () => endedEarly(what, `it did not end within ${deadline.timeoutMs} ms`, unanswered, errors);
+    const late = () => endedEarly(what, `did not end within ${deadline.timeoutMs} ms`, unanswered, errors);
     try {
       // The ranks have the same deadline, and know more: they go first.
       return await inTime(all, deadline.remainingMs + STRAGGLER_MS, late, signal);
@@ -325,7 +347,7 @@ export class Coordinator implements AsyncDisposable {
       await within(this.#graceMs, settled);
       if (unanswered.size === 0 && errors.length === 0) return await all;
       if (signal?.aborted === true) {
-        const why = `it was given up, for ${encodeError(signal.reason).message}`;
+        const why = `was given up: ${encodeError(signal.reason).message}`;
         throw endedEarly(what, why, unanswered, errors, { cause: signal.reason });
       }
       if (unanswered.size > 0) throw urgent ? reason : silent(what, [...unanswered], reason);
@@ -349,7 +371,7 @@ function endedEarly(
   const known = outstanding.length === 0 &&
     !errors.some((error) => error instanceof SeqferryError && error.outcome === "unknown");
   const phase = errors.find((error) => error instanceof DeadlineError)?.phase ?? -1;
-  return new DeadlineError(`${what}: ${why}${answers}`, {
+  return new DeadlineError(`${what} ${why}${answers}`, {
     phase,
     outstanding,
     outcome: known ? "unchanged" : "unknown",

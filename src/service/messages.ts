@@ -2,8 +2,8 @@
  * What coordinator, workers and clients say to each other. Plain data, JSON on the wire.
  *
  * The worker opens a WebSocket to `/control` of the coordinator and registers. From then on the coordinator sends requests and the worker answers
- * each with one result or error; a redistribution also reports progress. Tensors never go this way: they travel over HTTP between a client and
- * the worker that owns or needs them.
+ * each with one result or error; a redistribution also reports progress. Every few seconds the coordinator says that it
+ * is there. Tensors never go this way: they travel over HTTP between a client and the worker that owns or needs them.
  *
  * @module
  */
@@ -139,7 +139,10 @@ export interface Remove {
   ids: string[];
 }
 
-/** Give up one request: its own answer is then an error. One that has been answered, or waits for nobody, is passed over. Result: null. */
+/**
+ * Give up one request: its own answer is then an error. One that has been answered, or waits for nobody, is passed
+ * over. Result: null.
+ */
 export interface Abort {
   /** The command. */
   name: "abort";
@@ -176,8 +179,14 @@ export interface Refused {
   reason: string;
 }
 
+/** The coordinator is there. Nobody answers: a worker that hears nothing for long takes its coordinator for gone. */
+export interface Ping {
+  /** The message's kind. */
+  type: "ping";
+}
+
 /** What a coordinator says. */
-export type ToWorker = Request | Refused;
+export type ToWorker = Request | Refused | Ping;
 
 /** The answer to `GET /samples`. */
 export interface Holdings {

@@ -125,6 +125,7 @@ const command = v.variant("name", [
 const toWorker: v.GenericSchema<unknown, ToWorker> = v.variant("type", [
   v.strictObject({ type: v.literal("request"), id: count, command }),
   v.strictObject({ type: v.literal("refused"), reason: v.string() }),
+  v.strictObject({ type: v.literal("ping") }),
 ]);
 
 /** Fields that a newer worker reports beside these go through. */

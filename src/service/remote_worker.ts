@@ -19,7 +19,10 @@ export interface RankProgress {
 
 /** What goes with a request. */
 export interface RequestOptions {
-  /** Told as the worker reports. What it throws comes out of the request once the worker has answered, and it is told nothing more. */
+  /**
+   * Told as the worker reports. What it throws comes out of the request once the worker has answered, and it is told
+   * nothing more.
+   */
   readonly onProgress?: (progress: RankProgress) => void;
   /** Has the worker give up when it fires before the answer; the answer is waited for all the same. */
   readonly signal?: AbortSignal;
@@ -60,8 +63,8 @@ export class RemoteWorker {
    * Has the worker do something.
    *
    * @returns What it answered; the one who asks knows its type and checks it.
-   * @throws The worker's own error, of the same class; what {@linkcode RemoteWorker.lose} was given, when the worker is lost; {SeqferryError} for a command
-   * that is too long to be sent.
+   * @throws The worker's own error, of the same class; what {@linkcode RemoteWorker.lose} was given, when the worker is
+   * lost; {SeqferryError} for a command that is too long to be sent.
    */
   async request(command: WorkerCommand, { onProgress, signal }: RequestOptions = {}): Promise<unknown> {
     if (this.#lost !== null) throw this.#lost;

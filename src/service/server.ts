@@ -74,7 +74,10 @@ export class Server {
 /** Bytes of a body that go from one piece to the next. */
 const PIECE_BYTES = 2 ** 20;
 
-/** A body of many bytes, which goes out as the client takes it: {@linkcode Server.end} then knows when the client has all of it. */
+/**
+ * A body of many bytes, which goes out as the client takes it: {@linkcode Server.end} then knows when the client has
+ * all of it.
+ */
 export function streamOf(bytes: Uint8Array): ReadableStream<Uint8Array> {
   let at = 0;
   return new ReadableStream({

@@ -11,7 +11,8 @@
  * | `GET /samples` | | {@linkcode Holdings} |
  * | `POST /samples/get` | `{ids, keys?}` | a batch as safetensors |
  *
- * The worker lives as long as its coordinator: when the control connection closes, so does the worker.
+ * The worker lives as long as its coordinator: when the control connection closes, or nothing comes over it for long,
+ * so does the worker.
  *
  * @module
  */
@@ -45,6 +46,7 @@ import {
 } from "./messages.ts";
 import { parseSampleRequest, parseToWorker, ProtocolError } from "./protocol.ts";
 import { Server, streamOf } from "./server.ts";
+import { SilenceWatch } from "./silence.ts";
 import { decodeError, encodeError } from "./wire_error.ts";
 import { within } from "./within.ts";
 
@@ -66,6 +68,11 @@ export interface WorkerServiceOptions {
   readonly rehearse?: boolean;
   /** The token that both the coordinator and this worker's clients use; null for none, on a loopback address only. */
   readonly token: string | null;
+  /**
+   * How long nothing may come from the coordinator before it counts as gone, in milliseconds; 30,000 unless given. It
+   * says something every 10 s.
+   */
+  readonly silenceMs?: number;
 }
 
 /** How a worker ended. */
@@ -76,6 +83,8 @@ export interface WorkerEnd {
   readonly reason: string;
 }
 
+/** The default of {@linkcode WorkerServiceOptions.silenceMs}. */
+const SILENCE_MS = 30_000;
 /** The longest wait for what is under way when a worker closes, in milliseconds. */
 const CLOSING_GRACE_MS = 3_000;
 
@@ -88,6 +97,7 @@ export class WorkerService implements AsyncDisposable {
   readonly #rehearse: boolean;
   readonly #server: Server;
   readonly #control: ControlSocket;
+  readonly #silence: SilenceWatch;
   readonly #end = Promise.withResolvers<WorkerEnd>();
   /** Of each request that waits for peers, by its number. */
   readonly #underWay = new Map<number, AbortController>();
@@ -110,10 +120,15 @@ export class WorkerService implements AsyncDisposable {
     const url = new URL("/control", coordinator);
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
     const socket = new WebSocket(url, { headers: bearer(token) });
+    const gone = (reason: string) =>
+      void this.close(`the coordinator at ${coordinator.origin} is gone: ${reason}`, false);
     this.#control = new ControlSocket(socket, {
+      heard: () => this.#silence.heard(),
       message: (json) => this.#receive(json),
-      closed: (reason) => void this.close(`the coordinator at ${coordinator.origin} is gone: ${reason}`, false),
+      closed: gone,
     });
+    const silenceMs = options.silenceMs ?? SILENCE_MS;
+    this.#silence = new SilenceWatch(silenceMs, () => gone(`it said nothing for ${silenceMs / 1000} s`));
     socket.onopen = () => {
       this.#state = "registered";
       this.#send(this.#registration(hostname));
@@ -145,8 +160,8 @@ export class WorkerService implements AsyncDisposable {
   }
 
   /**
-   * Ends the worker: gives up what is under way, lets all data go, closes connection and server; within a grace, whatever happens. Who calls it again waits
-   * for the same end.
+   * Ends the worker: gives up what is under way, lets all data go, closes connection and server; within a grace,
+   * whatever happens. Who calls it again waits for the same end.
    */
   close(reason: string, orderly: boolean): Promise<void> {
     return this.#closing ??= this.#close(reason, orderly);
@@ -159,6 +174,7 @@ export class WorkerService implements AsyncDisposable {
 
   async #close(reason: string, orderly: boolean): Promise<void> {
     const deadline = new Deadline({ timeoutMs: CLOSING_GRACE_MS });
+    this.#silence[Symbol.dispose]();
     const idle = this.#underWay.size === 0;
     const why = new SeqferryError(`the worker of rank ${this.#rank} is closing: ${reason}`);
     for (const controller of this.#underWay.values()) controller.abort(why);
@@ -201,6 +217,7 @@ export class WorkerService implements AsyncDisposable {
 
   #receive(json: unknown): void {
     const message = parseToWorker(json);
+    if (message.type === "ping") return;
     if (message.type === "refused") {
       void this.close(`the coordinator refused this worker: ${message.reason}`, false);
       return;
@@ -255,7 +272,9 @@ export class WorkerService implements AsyncDisposable {
     }
   }
 
-  /** Joins a world, and leaves the one before where that has come to nothing; data that is held would be lost with it. */
+  /**
+   * Joins a world, and leaves the one before where that has come to nothing; data that is held would be lost with it.
+   */
   async #init(command: Init, signal: AbortSignal): Promise<null> {
     if (this.#joining) throw new SeqferryError(`rank ${this.#rank} is joining a world already`);
     const held = this.#manager?.storageSize ?? 0;

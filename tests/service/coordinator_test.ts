@@ -18,12 +18,13 @@ import { eventually } from "../processes.ts";
 
 const TOKEN = newToken();
 
-/** What a scripted worker does with a command: answers with a value, or with an error, at once or later, or (undefined) not at all. */
+/** What a scripted worker does with a command: answers with a value or an error, at once or later, or (undefined) never. */
 type Script = (command: WorkerCommand, send: (progress: { bytes: number; totalBytes: number }) => void) => unknown;
 
 /** A worker that speaks the protocol and moves nothing. */
 class ScriptedWorker {
   readonly requests: Request[] = [];
+  pings = 0;
   readonly closed = Promise.withResolvers<string>();
   readonly refused = Promise.withResolvers<string>();
   readonly control: ControlSocket;
@@ -35,6 +36,10 @@ class ScriptedWorker {
     this.control = new ControlSocket(socket, {
       message: (json) => {
         const message = parseToWorker(json);
+        if (message.type === "ping") {
+          this.pings++;
+          return;
+        }
         if (message.type === "refused") return this.refused.resolve(message.reason);
         this.requests.push(message);
         const { id, command } = message;
@@ -290,7 +295,7 @@ for (const [answers, outcome, outstanding] of signalled) {
       const controller = new AbortController();
       const moving = coordinator.redistribute(meta, [], { signal: controller.signal });
       controller.abort(new SeqferryError("enough"));
-      const error = await assertRejects(() => moving, DeadlineError, "the transfer: it was given up, for enough");
+      const error = await assertRejects(() => moving, DeadlineError, "the transfer was given up: enough");
       assertEquals([error.outcome, error.outstanding, error.cause], [outcome, outstanding, controller.signal.reason]);
       for (const { givenUp } of workers) assertEquals(givenUp.map(({ command }) => command.name), ["redistribute"]);
     });
@@ -375,6 +380,14 @@ Deno.test("Coordinator.start() can be called again after a failure, and not afte
     await assertRejects(() => coordinator.start(null), SeqferryError, "the world has started already");
     assertEquals(workers[1]!.commands.map(({ name }) => name), ["init", "init", "setupProcessGroups"]);
   });
+});
+
+Deno.test("Coordinator tells its workers again and again that it is there", async () => {
+  const coordinator = Coordinator.listen({ worldSize: 1, token: TOKEN, pingMs: 20 });
+  const worker = new ScriptedWorker(coordinator.url, 0, obedient);
+  await eventually("some pings", () => worker.pings > 2);
+  await coordinator[Symbol.asyncDispose]();
+  await worker.closed.promise;
 });
 
 Deno.test("Coordinator answers an upgrade that is none with 400", async () => {

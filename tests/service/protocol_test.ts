@@ -57,7 +57,8 @@ for (const command of commands) {
   });
 }
 
-Deno.test("parseToWorker() takes a refusal", () => {
+Deno.test("parseToWorker() takes a refusal and a ping", () => {
+  assertEquals<unknown>(parseToWorker({ type: "ping" }), { type: "ping" });
   assertEquals<unknown>(parseToWorker({ type: "refused", reason: "no" }), { type: "refused", reason: "no" });
 });
 

@@ -14,6 +14,7 @@ import { newToken } from "../../src/service/auth.ts";
 import { Coordinator } from "../../src/service/coordinator.ts";
 import type { Redistribute } from "../../src/service/messages.ts";
 import type { WorkerClient } from "../../src/service/worker_client.ts";
+import { within } from "../../src/service/within.ts";
 import { WorkerService } from "../../src/service/worker_service.ts";
 import { native } from "../native.ts";
 
@@ -282,6 +283,38 @@ Deno.test("a worker ends when there is no coordinator", async () => {
     token: TOKEN,
   });
   assertEquals((await service.ended).orderly, false);
+});
+
+Deno.test("a worker ends when its coordinator accepts the connection and says nothing", async () => {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const accepting = listener.accept();
+  const service = await WorkerService.start({
+    coordinator: new URL(`http://127.0.0.1:${listener.addr.port}`),
+    rank: 0,
+    backend: "cpu",
+    token: TOKEN,
+    silenceMs: 200,
+  });
+  using _connection = await accepting;
+  const { orderly, reason } = await service.ended;
+  assertEquals(orderly, false);
+  assert(reason.endsWith("is gone: it said nothing for 0.2 s"), reason);
+});
+
+Deno.test("a worker lives while its coordinator says that it is there, and ends when that stops", async () => {
+  for (const pingMs of [50, 60_000]) {
+    await using coordinator = Coordinator.listen({ worldSize: 1, token: TOKEN, pingMs });
+    await using service = await WorkerService.start({
+      coordinator: new URL(coordinator.url),
+      rank: 0,
+      backend: "cpu",
+      token: TOKEN,
+      silenceMs: 500,
+    });
+    await coordinator.registered();
+    const ended = await within(1500, service.ended);
+    assertEquals(ended?.orderly, pingMs === 50 ? undefined : false);
+  }
 });
 
 Deno.test("WorkerService.start() needs a token where other machines can reach it", async () => {
