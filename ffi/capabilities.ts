@@ -98,6 +98,12 @@ export const CAPABILITIES = {
     symbols: ["cudaMemcpyBatchAsync"],
     what: "copies in batches, with an index of the one that failed",
   },
+  kernels: {
+    library: "libcudart",
+    since: 12080,
+    symbols: ["cudaLibraryLoadData", "cudaLibraryGetKernel", "cudaLaunchKernelExC"],
+    what: "kernels that come as PTX",
+  },
   memcpyBatch13: { library: "libcudart", since: 13000, symbols: ["cudaMemcpyBatchAsync"], what: "copies in batches" },
 } as const satisfies Record<string, CapabilityRow>;
 

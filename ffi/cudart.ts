@@ -302,6 +302,45 @@ export const cudartSymbols = {
     optional: true,
   },
 
+  // ---- kernels
+
+  // cudaError_t cudaLibraryLoadData(cudaLibrary_t *library, const void *code, enum cudaJitOption *jitOptions, void **jitOptionsValues,
+  //               unsigned int numJitOptions, enum cudaLibraryOption *libraryOptions, void **libraryOptionValues, unsigned int numLibraryOptions)
+  cudaLibraryLoadData: {
+    parameters: [
+      "buffer", // cudaLibrary_t *library
+      "buffer", // const void *code: PTX, ends with NUL
+      "buffer", // enum cudaJitOption *jitOptions
+      "buffer", // void **jitOptionsValues
+      "u32", // unsigned int numJitOptions
+      "buffer", // enum cudaLibraryOption *libraryOptions
+      "buffer", // void **libraryOptionValues
+      "u32", // unsigned int numLibraryOptions
+    ],
+    result: "i32",
+    optional: true,
+  },
+  // cudaError_t cudaLibraryGetKernel(cudaKernel_t *pKernel, cudaLibrary_t library, const char *name)
+  cudaLibraryGetKernel: {
+    parameters: [
+      "buffer", // cudaKernel_t *pKernel
+      "u64", // cudaLibrary_t library
+      "buffer", // const char *name
+    ],
+    result: "i32",
+    optional: true,
+  },
+  // cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *config, const void *func, void **args)
+  cudaLaunchKernelExC: {
+    parameters: [
+      "buffer", // const cudaLaunchConfig_t *config
+      "u64", // const void *func: a cudaKernel_t too
+      "buffer", // void **args: the address of each parameter
+    ],
+    result: "i32",
+    optional: true,
+  },
+
   // ---- streams
 
   // cudaError_t cudaStreamCreateWithFlags(cudaStream_t *pStream, unsigned int flags)

@@ -108,6 +108,19 @@ export function encodeMemcpyAttributes(attributes: MemcpyAttributes): Uint8Array
   return bytes;
 }
 
+/** Bytes of `cudaLaunchConfig_t`. */
+export const LAUNCH_CONFIG_BYTES = 56;
+
+/** Where the fields of `cudaLaunchConfig_t` stand, in bytes; the two sizes have three numbers of 4 bytes each. */
+export const launchConfigOffsets = {
+  gridDim: 0,
+  blockDim: 12,
+  dynamicSmemBytes: 24,
+  stream: 32,
+  attrs: 40,
+  numAttrs: 48,
+} as const;
+
 /** The value, when it is an integer from `least` up that fits an `int`. */
 function int32(field: string, value: number, least: number): number {
   if (!Number.isInteger(value) || value < least || value > 0x7fff_ffff) {

@@ -18,6 +18,7 @@ import {
 import { capabilities, cudaVersionText } from "../../ffi/capabilities.ts";
 import { cudaMemcpyKind, cudaMemcpySrcAccessOrder, cudaMemPoolAttr } from "../../ffi/constants.ts";
 import { encodeMemcpyAttributes } from "../../ffi/structs.ts";
+import { CopyBatch } from "../../src/device/copy_batch.ts";
 import { PinnedBuffer } from "../../src/device/pinned_buffer.ts";
 import { type DeviceRuntime, deviceRuntime } from "../../src/device/runtime.ts";
 import { SlabPool } from "../../src/device/slab.ts";
@@ -38,6 +39,7 @@ export const ONE_RANK_CHECKS: ReadonlyMap<string, Check> = new Map<string, Check
   ["copies from and to pinned and pageable host memory", hostCopies],
   ["copies within the device, ordered by events", copies],
   ["copies in batches", batches],
+  ["many copies at once, of every size and alignment", manyCopies],
   ["memory of the stream-ordered pool", pool],
   ["slabs: what is left of a sparse one moves, and its memory is freed", compaction],
   ["send and receive to self", toSelf],
@@ -156,6 +158,38 @@ async function batches(device: DeviceRuntime): Promise<void> {
   expect(code === 0, `cudaMemcpyBatchAsync answered ${code}`);
   await stream.idle(within(10_000));
   expect(sameBytes(await to.read(), bytes), "the bytes came over changed");
+}
+
+async function manyCopies(device: DeviceRuntime): Promise<Numbers> {
+  const byteLength = 8 << 20;
+  using from = DeviceBuffer.allocate(device, byteLength);
+  using to = DeviceBuffer.allocate(device, byteLength);
+  using stream = new Stream(device);
+  const bytes = pattern(byteLength, 7);
+  await from.write(bytes);
+  await to.write(new Uint8Array(byteLength));
+  const expected = new Uint8Array(byteLength);
+  const copies: { toOffset: number; fromOffset: number; length: number }[] = [];
+  // Of all sizes up to 40 and some large ones; sources and destinations at all distances from 16 bytes.
+  for (let at = 0, n = 0; at < byteLength - (1 << 19); n++) {
+    const toOffset = at + n % 17;
+    const length = n % 500 === 499 ? 100_000 + n : 1 + n % 40;
+    const fromOffset = (n * 7919) % (byteLength - length);
+    copies.push({ toOffset, fromOffset, length });
+    expected.set(bytes.subarray(fromOffset, fromOffset + length), toOffset);
+    at = toOffset + length;
+  }
+  const batch = new CopyBatch(copies.length);
+  const words = (address: bigint) => [Number(address & 0xffff_ffffn), Number(address >> 32n)] as const;
+  for (const { toOffset, fromOffset, length } of copies) {
+    batch.add(words(to.address), toOffset, words(from.address), fromOffset, length);
+  }
+  const started = performance.now();
+  stream.copyBatch(batch);
+  const issueMs = performance.now() - started;
+  await stream.idle(within(30_000));
+  expect(sameBytes(await to.read(), expected), "the bytes came over changed");
+  return { copies: copies.length, issueMs, byKernel: device.copyKernel === null ? 0 : 1 };
 }
 
 async function pool(device: DeviceRuntime): Promise<Numbers> {

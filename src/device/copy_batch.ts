@@ -36,6 +36,18 @@ export class CopyBatch {
     };
   }
 
+  /** How many copies there is room for. */
+  get count(): number {
+    return this.to.length;
+  }
+
+  /** Lists of the copies from `begin` to before `end`, in place. */
+  part(begin: number, end: number): Pick<CopyBatch, "to" | "from" | "bytes"> {
+    if (begin === 0 && end === this.count) return this;
+    const { to, from, bytes } = this;
+    return { to: to.subarray(begin, end), from: from.subarray(begin, end), bytes: bytes.subarray(begin, end) };
+  }
+
   /** Adds a copy of at least one byte, from an offset behind one address to an offset behind another. Offsets and size are in bytes. */
   add(to: AddressWords, toOffset: number, from: AddressWords, fromOffset: number, byteLength: number): void {
     const at = 2 * this.#used++;

@@ -7,6 +7,7 @@
 import { cudaSuccess } from "../../ffi/constants.ts";
 import { type Libraries, openLibraries } from "../../ffi/open.ts";
 import { cudaError, ncclError } from "../../ffi/status.ts";
+import { CopyKernel } from "./copy_kernel.ts";
 import { HostCopier } from "./host_copier.ts";
 import { ClosedError, CudaError, SeqferryError } from "../errors.ts";
 
@@ -70,6 +71,8 @@ export class DeviceRuntime implements Runtime {
   readonly nccl: { path: string; version: number };
   /** The libraries' functions. */
   readonly libraries: Libraries;
+  /** Copies by a kernel; null on the stand-in, which runs none, and where CUDA cannot. */
+  readonly copyKernel: CopyKernel | null;
   /** Device memory that this runtime holds, in bytes: what seqferry itself accounts for. */
   liveBytes = 0;
   /** What {@linkcode makeCurrent} sets. */
@@ -91,6 +94,7 @@ export class DeviceRuntime implements Runtime {
     this.#ordinal = this.backend === "cpu" ? device | (nextInstance++ % INSTANCES) << INSTANCE_SHIFT : device;
     this.makeCurrent();
     this.memoryInfo();
+    this.copyKernel = this.backend === "cuda" ? CopyKernel.load(libraries) : null;
   }
 
   /**

@@ -18,6 +18,7 @@ import { encodeMemcpyAttributes } from "../../ffi/structs.ts";
 import { SeqferryError } from "../errors.ts";
 import { type Deadline, pollUntil } from "../wait.ts";
 import type { CopyBatch } from "./copy_batch.ts";
+import { COPIES_PER_LAUNCH } from "./copy_kernel.ts";
 import type { DeviceRuntime } from "./runtime.ts";
 
 /** The sources of a batch are read when the stream gets there, and that holds from its first copy on. */
@@ -72,10 +73,27 @@ export class Stream implements Disposable {
     if (code !== cudaSuccess) throw cudaError(libraries, "cudaMemcpyAsync", code);
   }
 
-  /** Makes many copies within the device, in any order. One call where the library has one for it (12.8 on). */
-  copyBatch({ to, from, bytes }: CopyBatch): void {
+  /** How many commands of the stream it takes to make so many copies. */
+  commandsFor(copies: number): number {
+    return this.#runtime.copyKernel === null ? copies : Math.ceil(copies / COPIES_PER_LAUNCH);
+  }
+
+  /**
+   * Makes many copies within the device, in any order: those of the batch from `begin` to before `end`. By a kernel where there can be one; else by one call where the
+   * library has one for it (12.8 on), which takes microseconds for each copy, as copies one by one do.
+   */
+  copyBatch(batch: CopyBatch, begin = 0, end = batch.count): void {
+    this.#runtime.makeCurrent();
+    const kernel = this.#runtime.copyKernel;
+    if (kernel !== null) {
+      for (let first = begin; first < end; first += COPIES_PER_LAUNCH) {
+        kernel.launch(batch, first, Math.min(end, first + COPIES_PER_LAUNCH), this.handle);
+      }
+      return;
+    }
     const { libraries } = this.#runtime;
     const { symbols, version } = libraries.cudart;
+    const { to, from, bytes } = batch.part(begin, end);
     const count = BigInt(to.length);
     let code: number;
     if (version >= 13000 && symbols.cudaMemcpyBatchAsync !== null) {

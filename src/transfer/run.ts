@@ -8,7 +8,7 @@ import type { Communicator } from "../comm/communicator.ts";
 import { type GroupCalls, type IssuedGroup, MAX_GROUP_OPERATIONS } from "../comm/group.ts";
 import { CopyBatch } from "../device/copy_batch.ts";
 import { aligned, type Slab } from "../device/slab.ts";
-import { type Deadline, pollUntil } from "../wait.ts";
+import { type Deadline, nextTurn, pollUntil } from "../wait.ts";
 import type { Catalogue } from "./catalogue.ts";
 import type { Cut, OutgoingPhase } from "./outgoing.ts";
 import type { Places } from "./places.ts";
@@ -46,7 +46,18 @@ export interface RunContext {
 }
 
 /**
- * Runs all phases. Everything is enqueued in order on one stream, where one phase follows another without the host; resolves when the stream has passed the
+ * How many phases, and how many copies, are enqueued while those before them have not ended: a stream of CUDA takes a thousand commands ahead, and whoever
+ * gives it more is held up until the peers have come, without a turn of the event loop.
+ */
+const MOST_PHASES_AHEAD = 64;
+const MOST_COMMANDS_AHEAD = 256;
+/** Copies that are enqueued in one go: where each is a command, that takes a millisecond. */
+const COPIES_AT_ONCE = 340;
+/** For how many milliseconds copies are enqueued between two turns of the event loop. */
+const TURN_MS = 4;
+
+/**
+ * Runs all phases. They are enqueued in order on one stream, where one phase follows another without the host; resolves when the stream has passed the
  * last one.
  *
  * @throws {WaitEndedError} when the deadline passes or the signal fires.
@@ -55,17 +66,24 @@ export interface RunContext {
 export async function runProgram(program: Program, context: RunContext): Promise<void> {
   const { deadline, onPhase } = context;
   const issued: IssuedGroup[][] = [];
+  let finished = 0;
+  /** Waits until no more than so many phases are under way. */
+  const finishBut = async (phases: number) => {
+    for (; finished < issued.length - phases; finished++) {
+      const number = finished;
+      onPhase(number, "awaited");
+      for (const group of issued[number]!) await pollUntil(`phase ${number}`, () => group.isDone(), deadline);
+      onPhase(number, "finished");
+    }
+  };
   for (const [number, phase] of program.phases.entries()) {
+    await finishBut(MOST_PHASES_AHEAD);
     onPhase(number, "enqueued");
     deadline.check(`phase ${number}`);
-    issued.push(await issuePhase(phase, number, context));
+    issued.push(await issuePhase(phase, number, context, () => finishBut(0)));
     onPhase(number, "started");
   }
-  for (const [number, groups] of issued.entries()) {
-    onPhase(number, "awaited");
-    for (const group of groups) await pollUntil(`phase ${number}`, () => group.isDone(), deadline);
-    onPhase(number, "finished");
-  }
+  await finishBut(0);
 }
 
 /** One operation of a message. */
@@ -82,11 +100,17 @@ interface Transmission {
   readonly operations: readonly Operation[];
 }
 
-async function issuePhase(phase: Phase, number: number, context: RunContext): Promise<IssuedGroup[]> {
+/** Issues a phase; `finishOthers` waits for all before it. */
+async function issuePhase(
+  phase: Phase,
+  number: number,
+  context: RunContext,
+  finishOthers: () => Promise<void>,
+): Promise<IssuedGroup[]> {
   const { communicator, replicaGroups, deadline } = context;
   const { rank, worldSize } = communicator;
   const { sends: cutSends, broadcasts: cutBroadcasts } = context.outgoing[number]!;
-  const packer = new Packer(context);
+  const packer = new Packer(context, finishOthers);
   const groups: IssuedGroup[] = [];
   const sends = phase.sends.map(({ peer, items }, i): Transmission => ({
     peer,
@@ -98,7 +122,7 @@ async function issuePhase(phase: Phase, number: number, context: RunContext): Pr
     distance: (rank - peer + worldSize) % worldSize,
     operations: arriving(items, cutsBy(context, number, -1, peer, rank), context),
   }));
-  packer.flush();
+  await packer.flush();
   // Both ends of a message have it at the same distance, so that groups cut by distance fit together on all ranks.
   const perGroup = MAX_GROUP_OPERATIONS / 2;
   for (let nearest = 0; nearest < worldSize; nearest += perGroup) {
@@ -120,7 +144,7 @@ async function issuePhase(phase: Phase, number: number, context: RunContext): Pr
     const operations = root === rank
       ? cutBroadcasts[i]!.map((segment) => packer.operation(items, segment))
       : arriving(items, cutsBy(context, number, group, root, root), context);
-    packer.flush();
+    await packer.flush();
     const issue = (calls: GroupCalls) => {
       for (const { address, bytes } of operations) calls.broadcast(address, bytes, members.indexOf(root));
     };
@@ -155,11 +179,13 @@ export function peersOf(phase: Phase, replicaGroups: readonly ReplicaGroup[], ra
 /** Brings together the bytes of segments that lie in several pieces. */
 class Packer {
   readonly #context: RunContext;
+  readonly #finishOthers: () => Promise<void>;
   readonly #packed: { items: Uint32Array; segment: Segment; offset: number }[] = [];
   #used = 0;
 
-  constructor(context: RunContext) {
+  constructor(context: RunContext, finishOthers: () => Promise<void>) {
     this.#context = context;
+    this.#finishOthers = finishOthers;
   }
 
   /** The operation of a segment: from where it lies, or, after {@linkcode Packer.flush}, packed in the staging memory. */
@@ -172,11 +198,11 @@ class Packer {
     return { address: this.#context.staging!.address + BigInt(offset), bytes };
   }
 
-  /** Enqueues the copies. */
-  flush(): void {
+  /** Enqueues the copies, behind all other phases where they are many. */
+  async flush(): Promise<void> {
     const packed = this.#packed.splice(0);
     if (packed.length === 0) return;
-    const { catalogue, places, communicator, staging } = this.#context;
+    const { catalogue, places, communicator: { stream }, staging, deadline } = this.#context;
     const batch = new CopyBatch(packed.reduce((count, { segment }) => count + segment.runs, 0));
     for (const { items, segment: { start, end }, offset } of packed) {
       let to = offset;
@@ -188,6 +214,15 @@ class Packer {
         to += bytes;
       }
     }
-    communicator.stream.copyBatch(batch);
+    if (stream.commandsFor(batch.count) > MOST_COMMANDS_AHEAD) await this.#finishOthers();
+    let turned = performance.now();
+    for (let begin = 0; begin < batch.count; begin += COPIES_AT_ONCE) {
+      if (performance.now() - turned > TURN_MS) {
+        await nextTurn();
+        deadline.check("packing");
+        turned = performance.now();
+      }
+      stream.copyBatch(batch, begin, Math.min(batch.count, begin + COPIES_AT_ONCE));
+    }
   }
 }
