@@ -280,6 +280,7 @@ async function recorded(
     rank,
     worldSize,
     stream: {
+      commandsFor: () => 0,
       copyBatch: (batch: CopyBatch) => copies = batch,
     },
     group: (_: string, issue: (calls: unknown) => void) => {

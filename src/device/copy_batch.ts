@@ -48,6 +48,14 @@ export class CopyBatch {
     return { to: to.subarray(begin, end), from: from.subarray(begin, end), bytes: bytes.subarray(begin, end) };
   }
 
+  /** How many bytes the largest of the copies from `begin` to before `end` has. */
+  largest(begin: number, end: number): number {
+    const { bytes } = this.#words;
+    let largest = 0;
+    for (let i = begin; i < end; i++) largest = Math.max(largest, bytes[2 * i]! + WORD * bytes[2 * i + 1]!);
+    return largest;
+  }
+
   /** Adds a copy of at least one byte, from an offset behind one address to an offset behind another. Offsets and size are in bytes. */
   add(to: AddressWords, toOffset: number, from: AddressWords, fromOffset: number, byteLength: number): void {
     const at = 2 * this.#used++;

@@ -14,10 +14,10 @@ import { cudaError } from "../../ffi/status.ts";
 import { LAUNCH_CONFIG_BYTES, launchConfigOffsets } from "../../ffi/structs.ts";
 import type { CopyBatch } from "./copy_batch.ts";
 
-/** Bytes of one copy in the kernel's parameters: where to, where from, how many, 8 bytes each. */
-const COPY_BYTES = 24;
-/** How many copies a launch makes: a kernel's parameters have at most 4096 bytes on all devices. */
+/** How many copies a launch makes: of each it has where to, where from and how many bytes, and all that fits the 4096 bytes that a kernel takes on all devices. */
 export const COPIES_PER_LAUNCH = 170;
+/** Bytes of one of those three lists. */
+const LIST_BYTES = 8 * COPIES_PER_LAUNCH;
 /** Threads of a block. */
 const THREADS = 256;
 /** A block for so many bytes of the largest copy, up to that many. */
@@ -52,7 +52,7 @@ export const COPY_PTX = `.version 7.0
 .target sm_60
 .address_size 64
 
-.visible .entry ${NAME}(.param .align 8 .b8 copies[${COPIES_PER_LAUNCH * COPY_BYTES}])
+.visible .entry ${NAME}(.param .align 8 .b8 copies[${3 * LIST_BYTES}])
 {
   .reg .pred over;
   .reg .u16 half;
@@ -61,10 +61,10 @@ export const COPY_PTX = `.version 7.0
 
   mov.u32 x, %ctaid.x;
   mov.u64 copy, copies;
-  mad.wide.u32 copy, x, ${COPY_BYTES}, copy;
+  mad.wide.u32 copy, x, 8, copy;
   ld.param.u64 to, [copy];
-  ld.param.u64 from, [copy+8];
-  ld.param.u64 bytes, [copy+16];
+  ld.param.u64 from, [copy+${LIST_BYTES}];
+  ld.param.u64 bytes, [copy+${2 * LIST_BYTES}];
   cvta.to.global.u64 to, to;
   cvta.to.global.u64 from, from;
 
@@ -120,7 +120,7 @@ export class CopyKernel {
   readonly #kernel: bigint;
   readonly #config = new DataView(new ArrayBuffer(LAUNCH_CONFIG_BYTES));
   /** The parameters, and the list of where each is, of which there is one. CUDA copies them when the kernel is launched. */
-  readonly #copies = new BigUint64Array(COPIES_PER_LAUNCH * COPY_BYTES / 8);
+  readonly #copies = new BigUint64Array(3 * COPIES_PER_LAUNCH);
   readonly #arguments = BigUint64Array.of(Deno.UnsafePointer.value(Deno.UnsafePointer.of(this.#copies)));
 
   private constructor(libraries: Libraries, kernel: bigint) {
@@ -140,15 +140,12 @@ export class CopyKernel {
   }
 
   /** Makes copies on a stream of the current device: those from `begin` to before `end`, at most {@linkcode COPIES_PER_LAUNCH}. */
-  launch({ to, from, bytes }: CopyBatch, begin: number, end: number, stream: bigint): void {
-    let largest = 0n;
-    for (let i = begin, at = 0; i < end; i++) {
-      this.#copies[at++] = to[i]!;
-      this.#copies[at++] = from[i]!;
-      this.#copies[at++] = bytes[i]!;
-      if (bytes[i]! > largest) largest = bytes[i]!;
+  launch(batch: CopyBatch, begin: number, end: number, stream: bigint): void {
+    const { to, from, bytes } = batch;
+    for (const [list, all] of [to, from, bytes].entries()) {
+      this.#copies.set(all.subarray(begin, end), list * COPIES_PER_LAUNCH);
     }
-    const blocks = Math.min(MOST_BLOCKS, Math.ceil(Number(largest) / BYTES_PER_BLOCK));
+    const blocks = Math.min(MOST_BLOCKS, Math.ceil(batch.largest(begin, end) / BYTES_PER_BLOCK));
     this.#setSize(launchConfigOffsets.gridDim, end - begin, blocks);
     this.#config.setBigUint64(launchConfigOffsets.stream, stream, true);
     const code = this.#libraries.cudart.symbols.cudaLaunchKernelExC!(this.#config, this.#kernel, this.#arguments);

@@ -33,7 +33,8 @@ function withKernels(launches: Launch[], code = 0): Libraries {
     const sizes = (offset: number) => [0, 4, 8].map((at) => config.getUint32(offset + at, true));
     const grid = sizes(gridDim);
     const view = new Deno.UnsafePointerView(Deno.UnsafePointer.create(args[0]!)!);
-    const copies = Array.from({ length: grid[0]! }, (_, i) => [0, 8, 16].map((at) => view.getBigUint64(24 * i + at)));
+    const lists = [0, 1, 2].map((list) => 8 * COPIES_PER_LAUNCH * list);
+    const copies = Array.from({ length: grid[0]! }, (_, i) => lists.map((list) => view.getBigUint64(list + 8 * i)));
     launches.push({ kernel, grid, block: sizes(blockDim), stream: config.getBigUint64(stream, true), copies });
     return grid[1] === 128 ? 400 : 0;
   };
