@@ -52,6 +52,8 @@ export class Communicator implements AsyncDisposable {
   readonly #freeEvents: Event[] = [];
   readonly #stateOut = new Int32Array(1);
   #calls: GroupCalls;
+  /** Where the library writes the communicators that are split off, some time later: also after a split that was given up. */
+  readonly #splits: BigUint64Array[] = [];
   #handle: bigint;
   #state: "open" | "closing" | "aborted" | "closed" = "open";
   #end: Promise<void> | undefined;
@@ -187,6 +189,7 @@ export class Communicator implements AsyncDisposable {
     this.#mustBeOpen();
     const { libraries } = this.#device;
     const out = new BigUint64Array(1);
+    this.#splits.push(out);
     this.#device.makeCurrent();
     const code = libraries.nccl.symbols.ncclCommSplit(
       this.#handle,

@@ -7,6 +7,7 @@
  * @module
  */
 
+import { ClosedError } from "../errors.ts";
 import { Deadline, pollUntil } from "../wait.ts";
 import { PinnedBuffer } from "./pinned_buffer.ts";
 import type { DeviceRuntime } from "./runtime.ts";
@@ -35,6 +36,9 @@ export class HostCopier implements Disposable {
   /** Those of copies that never ended; the device may still write there. */
   #abandoned: Lane[] = [];
   #last: Promise<unknown> = Promise.resolve();
+  /** Copies that have not ended. */
+  #underWay = 0;
+  #closed = false;
 
   /** Makes the stream; the pinned buffers come with the first asynchronous copy. */
   constructor(runtime: DeviceRuntime) {
@@ -76,6 +80,7 @@ export class HostCopier implements Disposable {
   ): Promise<void> {
     const run = async () => {
       if (byteLength === 0) return;
+      this.#mustBeOpen();
       const lanes = this.#openLanes();
       const busy: { event: Event; bytes: Uint8Array; offset: number }[] = [];
       const finishOldest = async (limit: Deadline) => {
@@ -87,6 +92,7 @@ export class HostCopier implements Disposable {
       try {
         for (let offset = 0, turn = 0; offset < byteLength; offset += CHUNK_BYTES, turn++) {
           deadline.check(WHAT);
+          this.#mustBeOpen();
           if (busy.length === lanes.length) await finishOldest(deadline);
           const { pinned, event } = lanes[turn % lanes.length]!;
           const bytes = pinned.bytes.subarray(0, Math.min(CHUNK_BYTES, byteLength - offset));
@@ -106,9 +112,16 @@ export class HostCopier implements Disposable {
         throw error;
       }
     };
-    const result = this.#last.then(run);
+    this.#underWay++;
+    const result = this.#last.then(run).finally(() => {
+      if (--this.#underWay === 0 && this.#closed) this.#release();
+    });
     this.#last = result.catch(() => {});
     return result;
+  }
+
+  #mustBeOpen(): void {
+    if (this.#closed) throw new ClosedError(`${WHAT}: the runtime was disposed`);
   }
 
   #openLanes(): readonly Lane[] {
@@ -124,7 +137,14 @@ export class HostCopier implements Disposable {
     return this.#lanes;
   }
 
+  /** What is under way ends first, with an error. */
   [Symbol.dispose](): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    if (this.#underWay === 0) this.#release();
+  }
+
+  #release(): void {
     for (const { pinned, event } of [...this.#lanes, ...this.#abandoned]) {
       event[Symbol.dispose]();
       pinned[Symbol.dispose]();

@@ -63,6 +63,21 @@ let nextInstance = 0;
 const INSTANCE_SHIFT = 16;
 const INSTANCES = 1 << 14;
 
+/** The groups of NCCL calls that are outstanding on a device, whichever rank of this process issued them: what synchronizes a device waits for all of them. */
+class OutstandingGroups {
+  count = 0;
+  deferred: (() => void)[] = [];
+
+  /** By ordinal. */
+  static readonly #ofDevices = new Map<number, OutstandingGroups>();
+
+  static of(ordinal: number): OutstandingGroups {
+    let groups = OutstandingGroups.#ofDevices.get(ordinal);
+    if (groups === undefined) OutstandingGroups.#ofDevices.set(ordinal, groups = new OutstandingGroups());
+    return groups;
+  }
+}
+
 /** The runtime as the rooms above use it. */
 export class DeviceRuntime implements Runtime {
   readonly backend: "cuda" | "cpu";
@@ -71,6 +86,8 @@ export class DeviceRuntime implements Runtime {
   readonly nccl: { path: string; version: number };
   /** The libraries' functions. */
   readonly libraries: Libraries;
+  /** What both libcudart and the driver can do: an older driver runs a newer libcudart, and refuses what came later. */
+  readonly cudaVersion: number;
   /** Copies by a kernel; null on the stand-in, which runs none, and where CUDA cannot. */
   readonly copyKernel: CopyKernel | null;
   /** Device memory that this runtime holds, in bytes: what seqferry itself accounts for. */
@@ -79,9 +96,8 @@ export class DeviceRuntime implements Runtime {
   readonly #ordinal: number;
   readonly #addressOut = new BigUint64Array(1);
   #copier: HostCopier | undefined;
-  #groupsOutstanding = 0;
+  readonly #groups: OutstandingGroups;
   #failedRelease: CudaError | undefined;
-  #deferred: (() => void)[] = [];
   #closed = false;
 
   /** Takes open libraries; checks that the device is there. */
@@ -92,8 +108,10 @@ export class DeviceRuntime implements Runtime {
     this.cudart = { path: libraries.cudart.path, version: libraries.cudart.version };
     this.nccl = { path: libraries.nccl.path, version: libraries.nccl.version };
     this.#ordinal = this.backend === "cpu" ? device | (nextInstance++ % INSTANCES) << INSTANCE_SHIFT : device;
+    this.#groups = OutstandingGroups.of(this.#ordinal);
     this.makeCurrent();
     this.memoryInfo();
+    this.cudaVersion = Math.min(this.cudart.version, this.#driverVersion());
     this.copyKernel = this.backend === "cuda" ? CopyKernel.load(libraries) : null;
   }
 
@@ -126,15 +144,16 @@ export class DeviceRuntime implements Runtime {
 
   /** A group of NCCL calls was issued: until {@linkcode groupFinished} nothing that synchronizes the device implicitly may be called. */
   groupStarted(): void {
-    this.#groupsOutstanding++;
+    this.#groups.count++;
   }
 
   /** The stream has passed the group, or its communicator was aborted. What waited for that is done now. */
   groupFinished(): void {
-    this.#groupsOutstanding--;
-    if (this.#groupsOutstanding > 0) return;
-    const deferred = this.#deferred;
-    this.#deferred = [];
+    const groups = this.#groups;
+    groups.count--;
+    if (groups.count > 0) return;
+    const { deferred } = groups;
+    groups.deferred = [];
     for (const action of deferred) action();
   }
 
@@ -142,7 +161,7 @@ export class DeviceRuntime implements Runtime {
   allocate(byteLength: number): bigint {
     this.#mustBeOpen();
     this.makeCurrent();
-    if (this.#groupsOutstanding > 0) {
+    if (this.#groups.count > 0) {
       throw new SeqferryError(
         `${byteLength} bytes of device memory were asked for while a group of NCCL calls is outstanding: cudaMalloc could wait for a peer`,
       );
@@ -186,13 +205,20 @@ export class DeviceRuntime implements Runtime {
     return this.#copier;
   }
 
+  #driverVersion(): number {
+    const version = new Int32Array(1);
+    const code = this.libraries.cudart.symbols.cudaDriverGetVersion(version);
+    if (code !== cudaSuccess) throw cudaError(this.libraries, "cudaDriverGetVersion", code);
+    return version[0]!;
+  }
+
   #mustBeOpen(): void {
     if (this.#closed) throw new ClosedError("the runtime was disposed");
   }
 
   /** Does what synchronizes the device, at once or as soon as no group is outstanding. */
   whenNoGroup(action: () => void): void {
-    if (this.#groupsOutstanding > 0) this.#deferred.push(action);
+    if (this.#groups.count > 0) this.#groups.deferred.push(action);
     else action();
   }
 

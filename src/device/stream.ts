@@ -91,14 +91,14 @@ export class Stream implements Disposable {
       }
       return;
     }
-    const { libraries } = this.#runtime;
-    const { symbols, version } = libraries.cudart;
+    const { libraries, cudaVersion } = this.#runtime;
+    const { symbols } = libraries.cudart;
     const { to, from, bytes } = batch.part(begin, end);
     const count = BigInt(to.length);
     let code: number;
-    if (version >= 13000 && symbols.cudaMemcpyBatchAsync !== null) {
+    if (cudaVersion >= 13000 && symbols.cudaMemcpyBatchAsync !== null) {
       code = symbols.cudaMemcpyBatchAsync(to, from, bytes, count, IN_STREAM_ORDER, FROM_THE_FIRST, 1n, this.handle);
-    } else if (version >= 12080 && symbols.cudaMemcpyBatchAsync12 !== null) {
+    } else if (libraries.cudart.version < 13000 && cudaVersion >= 12080 && symbols.cudaMemcpyBatchAsync12 !== null) {
       const failed = new BigUint64Array(1);
       code = symbols.cudaMemcpyBatchAsync12(
         to,

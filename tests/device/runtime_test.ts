@@ -1,0 +1,58 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { cpuCallCount } from "../../ffi/cpu_extras.ts";
+import { ClosedError, Deadline, DeviceBuffer } from "../../mod.ts";
+import type { Libraries } from "../../ffi/open.ts";
+import { CopyBatch } from "../../src/device/copy_batch.ts";
+import { DeviceRuntime } from "../../src/device/runtime.ts";
+import { Stream } from "../../src/device/stream.ts";
+import { resources } from "../faults/resources.ts";
+import { native } from "../native.ts";
+
+/** The stand-in as if it were CUDA's: runtimes with the same ordinal have the same device. */
+const asCuda: Libraries = { ...native, backend: "cuda" };
+
+Deno.test("free() waits for the groups of all runtimes on the device", () => {
+  using one = new DeviceRuntime(asCuda, 0);
+  using other = new DeviceRuntime(asCuda, 0);
+  const { liveBytes } = resources();
+  const address = one.allocate(1000);
+  other.groupStarted();
+  one.groupStarted();
+  one.free(address, 1000);
+  one.groupFinished();
+  assert(resources().liveBytes! > liveBytes!);
+  other.groupFinished();
+  assertEquals(resources().liveBytes, liveBytes);
+});
+
+Deno.test("copyBatch() copies one by one where the driver is too old for batches, whatever libcudart is", async () => {
+  const cudaDriverGetVersion = (out: Int32Array) => (out[0] = 12040, 0);
+  const symbols = { ...native.cudart.symbols, cudaDriverGetVersion };
+  const libraries = { ...native, cudart: { ...native.cudart, symbols } } as unknown as Libraries;
+  using runtime = new DeviceRuntime(libraries, 0);
+  using buffer = DeviceBuffer.allocate(runtime, 100);
+  using stream = new Stream(runtime);
+  await buffer.write(Uint8Array.from({ length: 100 }, (_, i) => i));
+  const batch = new CopyBatch(2);
+  const words = [Number(buffer.address & 0xffff_ffffn), Number(buffer.address >> 32n)] as const;
+  batch.add(words, 50, words, 0, 10);
+  batch.add(words, 70, words, 10, 5);
+  const batches = cpuCallCount(native.cpu!, "cudaMemcpyBatchAsync");
+  stream.copyBatch(batch);
+  await stream.idle(new Deadline());
+  assertEquals(cpuCallCount(native.cpu!, "cudaMemcpyBatchAsync"), batches);
+  const bytes = await buffer.read();
+  assertEquals([...bytes.subarray(50, 60), ...bytes.subarray(70, 75)], Array.from({ length: 15 }, (_, i) => i));
+});
+
+Deno.test("a runtime that is disposed ends the copies under way with an error, and keeps nothing", async () => {
+  const before = resources();
+  const runtime = new DeviceRuntime(native, 0);
+  const buffer = DeviceBuffer.allocate(runtime, 64 << 20);
+  const reading = [buffer.read(), buffer.read()];
+  await new Promise((resolve) => setImmediate(resolve));
+  runtime[Symbol.dispose]();
+  for (const each of reading) await assertRejects(() => each, ClosedError, "the runtime was disposed");
+  buffer[Symbol.dispose]();
+  assertEquals(resources(), before);
+});
