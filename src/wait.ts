@@ -85,7 +85,7 @@ const TURNS_PER_LOOK = 8;
 /** The longest sleep between two polls, in milliseconds. */
 const LONGEST_SLEEP_MS = 4;
 /** The longest that a timer goes, in milliseconds: one for longer would go off at once. */
-const LONGEST_TIMER_MS = 2 ** 31 - 1;
+export const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 /** Resolves on the next turn of the event loop, timers and signals included. */
 export function nextTurn(): Promise<void> {
@@ -123,6 +123,32 @@ export async function pollUntil(what: string, done: () => boolean, deadline: Dea
 }
 
 /**
+ * What a promise resolves to, as long as it does so in time; the promise goes on in any case.
+ *
+ * @param ms The longest wait, in milliseconds; may be Infinity.
+ * @param late Makes what is thrown when that has passed.
+ * @param signal Ends the wait when it fires; its reason is thrown.
+ */
+export async function inTime<T>(
+  promise: Promise<T>,
+  ms: number,
+  late: () => Error,
+  signal?: AbortSignal,
+): Promise<T> {
+  const { promise: ended, reject: end } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => end(late()), Math.min(ms, LONGEST_TIMER_MS));
+  const giveUp = () => end(signal?.reason);
+  signal?.addEventListener("abort", giveUp);
+  if (signal?.aborted === true) giveUp();
+  try {
+    return await Promise.race([promise, ended]);
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", giveUp);
+  }
+}
+
+/**
  * Waits for a promise of this process, which settles without being asked.
  *
  * @param what Named in the error.
@@ -131,22 +157,11 @@ export async function pollUntil(what: string, done: () => boolean, deadline: Dea
  * @throws {WaitEndedError} when the deadline passes or the signal fires first.
  */
 export async function settled<T>(what: string, promise: Promise<T>, deadline: Deadline): Promise<T> {
-  const { promise: ended, reject } = Promise.withResolvers<never>();
-  const look = () => {
-    try {
-      deadline.check(what);
-      timer = setTimeout(look, Math.min(deadline.remainingMs, LONGEST_TIMER_MS));
-    } catch (error) {
-      reject(error);
-    }
-  };
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  look();
-  deadline.signal?.addEventListener("abort", look);
+  const { remainingMs, timeoutMs, signal } = deadline;
   try {
-    return await Promise.race([promise, ended]);
-  } finally {
-    clearTimeout(timer);
-    deadline.signal?.removeEventListener("abort", look);
+    return await inTime(promise, remainingMs, () => new WaitEndedError(what, "deadline", timeoutMs), signal);
+  } catch (error) {
+    if (signal?.aborted !== true || error !== signal.reason) throw error;
+    throw new WaitEndedError(what, "signal", timeoutMs, { cause: error });
   }
 }

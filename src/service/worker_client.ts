@@ -10,7 +10,7 @@ import { bearer } from "./auth.ts";
 import type { Health, Holdings } from "./messages.ts";
 import { parseHealth, parseHoldings, parseWireError } from "./protocol.ts";
 import { decodeError } from "./wire_error.ts";
-import { inTime } from "./within.ts";
+import { inTime } from "../wait.ts";
 
 /** Speaks to one worker. */
 export class WorkerClient {

@@ -1,5 +1,6 @@
 import { assertEquals, assertRejects } from "@std/assert";
-import { inTime, within } from "../../src/service/within.ts";
+import { within } from "../../src/service/within.ts";
+import { Deadline, inTime, settled, WaitEndedError } from "../../src/wait.ts";
 
 const never = new Promise<never>(() => {});
 const late = () => new Error("too late");
@@ -21,4 +22,19 @@ Deno.test("inTime() throws the late error after its time, and the signal's reaso
   controller.abort(new Error("enough"));
   await assertRejects(() => waiting, Error, "enough");
   await assertRejects(() => inTime(never, Infinity, late, controller.signal), Error, "enough");
+});
+
+Deno.test("settled() tells by a WaitEndedError why a wait ended, and passes on what the promise rejects with", async () => {
+  assertEquals(await settled("it", Promise.resolve(1), new Deadline()), 1);
+  const own = new Error("its own");
+  await assertRejects(() => settled("it", Promise.reject(own), new Deadline()), Error, "its own");
+  const late = await assertRejects(
+    () => settled("it", never, new Deadline({ timeoutMs: 10 })),
+    WaitEndedError,
+    "10 ms",
+  );
+  assertEquals(late.why, "deadline");
+  const signal = AbortSignal.abort(own);
+  const ended = await assertRejects(() => settled("it", never, new Deadline({ signal })), WaitEndedError);
+  assertEquals([ended.why, ended.cause], ["signal", own]);
 });
