@@ -5,12 +5,11 @@
  */
 
 import { SequenceSample, type WaitOptions } from "../../mod.ts";
-import { Deadline } from "../wait.ts";
+import { Deadline, inTime } from "../wait.ts";
 import { bearer } from "./auth.ts";
 import type { Health, Holdings } from "./messages.ts";
 import { parseHealth, parseHoldings, parseWireError } from "./protocol.ts";
 import { decodeError } from "./wire_error.ts";
-import { inTime } from "../wait.ts";
 
 /** Speaks to one worker. */
 export class WorkerClient {
