@@ -1,10 +1,11 @@
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import { cpuCallCount } from "../../ffi/cpu_extras.ts";
 import { ClosedError, Deadline, DeviceBuffer } from "../../mod.ts";
 import type { Libraries } from "../../ffi/open.ts";
 import { CopyBatch } from "../../src/device/copy_batch.ts";
 import { DeviceRuntime } from "../../src/device/runtime.ts";
 import { Stream } from "../../src/device/stream.ts";
+import { FaultyRuntime } from "../faults/faulty.ts";
 import { resources } from "../faults/resources.ts";
 import { native } from "../native.ts";
 
@@ -47,12 +48,15 @@ Deno.test("copyBatch() copies one by one where the driver is too old for batches
 
 Deno.test("a runtime that is disposed ends the copies under way with an error, and keeps nothing", async () => {
   const before = resources();
-  const runtime = new DeviceRuntime(native, 0);
-  const buffer = DeviceBuffer.allocate(runtime, 64 << 20);
-  const reading = [buffer.read(), buffer.read()];
-  await new Promise((resolve) => setImmediate(resolve));
+  const runtime = new FaultyRuntime();
+  const buffer = DeviceBuffer.allocate(runtime, 8 << 20);
+  runtime.arm("cudaEventQuery", { code: 600, times: Infinity });
+  const reading = Promise.allSettled([buffer.read(), buffer.read()]);
+  await new Promise((resolve) => setTimeout(resolve, 5));
+  assert(runtime.hasFired("cudaEventQuery"));
   runtime[Symbol.dispose]();
-  for (const each of reading) await assertRejects(() => each, ClosedError, "the runtime was disposed");
+  runtime.disarm();
+  for (const end of await reading) assert(end.status === "rejected" && end.reason instanceof ClosedError);
   buffer[Symbol.dispose]();
   assertEquals(resources(), before);
 });
