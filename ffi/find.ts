@@ -48,6 +48,8 @@ export interface Surroundings {
   list(folder: string): readonly string[] | undefined | "not permitted";
   /** What a path is; undefined where there is nothing. */
   kind(path: string): "file" | "folder" | undefined | "not permitted";
+  /** Where a link leads, as it stands there; undefined where there is no link, or no permission. */
+  link(path: string): string | undefined;
   /** The CPU, as in `Deno.build.arch`. */
   readonly arch: string;
 }
@@ -89,6 +91,14 @@ export const thisMachine: Surroundings = {
       return Deno.statSync(path).isDirectory ? "folder" : "file";
     } catch (error) {
       return error instanceof Deno.errors.NotCapable ? "not permitted" : undefined;
+    }
+  },
+  link(path) {
+    if (!granted({ name: "read", path })) return undefined;
+    try {
+      return Deno.readLinkSync(path);
+    } catch {
+      return undefined;
     }
   },
   arch: Deno.build.arch,
@@ -193,6 +203,9 @@ function folders(machine: Surroundings, passedOver: string[]): Folder[] {
     if (entry.startsWith("/") && entry.endsWith("/bin") && entry !== "/bin") {
       prefixes.push([entry.slice(0, -4), "Python on PATH"]);
     }
+    // It may be a link into a virtual environment, whose own link to a Python without those packages is not followed.
+    const target = /^(\/.*)\/bin\/[^/]+$/.exec(machine.link(`${withoutSlash(entry)}/python3`) ?? "");
+    if (target !== null) prefixes.push([target[1]!, "Python on PATH"]);
   }
   for (const prefix of ["/usr/local", "/usr", "/opt/conda", "/opt/venv"]) prefixes.push([prefix, "Python"]);
 

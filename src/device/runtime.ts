@@ -5,6 +5,7 @@
  */
 
 import { cudaSuccess } from "../../ffi/constants.ts";
+import { thisMachine } from "../../ffi/find.ts";
 import { type Libraries, openLibraries } from "../../ffi/open.ts";
 import { cudaError, ncclError } from "../../ffi/status.ts";
 import { CopyKernel } from "./copy_kernel.ts";
@@ -43,6 +44,7 @@ export interface Runtime extends Disposable {
  *
  * @throws {LibraryNotFoundError} where a library, or the compiler that builds the stand-in, is missing.
  * @throws {CudaError} where the device does not exist or its driver does not answer.
+ * @throws {SeqferryError} for options that cannot be, and where NCCL_COMM_BLOCKING is 1.
  */
 export async function openRuntime(options: RuntimeOptions = {}): Promise<Runtime> {
   const { backend = "auto", device = 0 } = options;
@@ -52,7 +54,17 @@ export async function openRuntime(options: RuntimeOptions = {}): Promise<Runtime
   if (!Number.isSafeInteger(device) || device < 0) {
     throw new SeqferryError(`device is an ordinal from 0 up, not ${JSON.stringify(device)}`);
   }
-  return new DeviceRuntime(await openLibraries({ backend }), device);
+  const libraries = await openLibraries({ backend });
+  if (libraries.backend === "cuda") requireNonblocking(thisMachine.env("NCCL_COMM_BLOCKING"));
+  return new DeviceRuntime(libraries, device);
+}
+
+/** Refuses the variable by which a person has NCCL's calls block, whatever a communicator is told: the event loop would stand still with them. */
+export function requireNonblocking(variable: string | undefined): void {
+  if (variable !== "1") return;
+  throw new SeqferryError(
+    "NCCL_COMM_BLOCKING is 1, by which NCCL's calls wait for the peers in any case: unset it, or set it to 0",
+  );
 }
 
 /**

@@ -1,9 +1,9 @@
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import { cpuCallCount } from "../../ffi/cpu_extras.ts";
-import { ClosedError, Deadline, DeviceBuffer } from "../../mod.ts";
+import { ClosedError, Deadline, DeviceBuffer, SeqferryError } from "../../mod.ts";
 import type { Libraries } from "../../ffi/open.ts";
 import { CopyBatch } from "../../src/device/copy_batch.ts";
-import { DeviceRuntime } from "../../src/device/runtime.ts";
+import { DeviceRuntime, requireNonblocking } from "../../src/device/runtime.ts";
 import { Stream } from "../../src/device/stream.ts";
 import { FaultyRuntime } from "../faults/faulty.ts";
 import { resources } from "../faults/resources.ts";
@@ -44,6 +44,11 @@ Deno.test("copyBatch() copies one by one where the driver is too old for batches
   assertEquals(cpuCallCount(native.cpu!, "cudaMemcpyBatchAsync"), batches);
   const bytes = await buffer.read();
   assertEquals([...bytes.subarray(50, 60), ...bytes.subarray(70, 75)], Array.from({ length: 15 }, (_, i) => i));
+});
+
+Deno.test("NCCL's own variable for blocking calls is refused by name", () => {
+  for (const value of [undefined, "0", "not permitted"]) requireNonblocking(value);
+  assertThrows(() => requireNonblocking("1"), SeqferryError, "NCCL_COMM_BLOCKING");
 });
 
 Deno.test("a runtime that is disposed ends the copies under way with an error, and keeps nothing", async () => {

@@ -3,7 +3,11 @@ import { libcudart, libnccl, search } from "../../ffi/find.ts";
 import type { Surroundings } from "../../ffi/find.ts";
 
 /** A machine out of a list of files and variables. */
-function machine(files: readonly string[], env: Record<string, string> = {}): Surroundings {
+function machine(
+  files: readonly string[],
+  env: Record<string, string> = {},
+  links: Record<string, string> = {},
+): Surroundings {
   const below = (folder: string) => files.filter((file) => file.startsWith(`${folder}/`));
   return {
     env: (variable) => env[variable],
@@ -12,6 +16,7 @@ function machine(files: readonly string[], env: Record<string, string> = {}): Su
       return names.length === 0 ? undefined : [...new Set(names)].sort();
     },
     kind: (path) => files.includes(path) ? "file" : below(path).length > 0 ? "folder" : undefined,
+    link: (path) => links[path],
     arch: "x86_64",
   };
 }
@@ -29,6 +34,15 @@ Deno.test("search() takes a folder for the libraries in it when the explicit pat
   const files = ["/own/libnccl.so.2"];
   assertEquals(paths(files, {}, libnccl, "/own"), ["/own/libnccl.so.2"]);
   assertEquals(paths([], { SEQFERRY_NCCL: "/unseen/" }), ["/unseen/libnccl.so.2"]);
+});
+
+Deno.test("search() looks into the virtual environment that a python3 on the PATH is a link to", () => {
+  const library = "/opt/torch/.venv/lib/python3.12/site-packages/nvidia/nccl/lib/libnccl.so.2";
+  const from = (links: Record<string, string>) =>
+    search(libnccl, undefined, machine([library], { PATH: "/usr/bin:/own/bin" }, links)).candidates
+      .map(({ path }) => path);
+  assertEquals(from({ "/own/bin/python3": "/opt/torch/.venv/bin/python3" }), ["libnccl.so.2", library]);
+  assertEquals(from({ "/own/bin/python3": "python3.12" }), ["libnccl.so.2"]);
 });
 
 Deno.test("search() goes from the loader to CUDA homes, Python, conda and the system", () => {
@@ -118,6 +132,7 @@ Deno.test("search() goes on without what it may not see, and names the permissio
     env: () => "not permitted",
     list: () => "not permitted",
     kind: () => "not permitted",
+    link: () => undefined,
     arch: "aarch64",
   };
   const { candidates, passedOver } = search(libcudart, undefined, closed);
