@@ -299,6 +299,7 @@ async function verifyBytes(
   progress: Progress,
   deadline: Deadline,
 ): Promise<Reason[]> {
+  progress.stage = "verification";
   const { program, catalogue, places } = reserved;
   const regionOf = (item: number) => places.regionOf(item);
   const mine = await digestsOfSent(program, regionOf, deadline);
