@@ -85,7 +85,7 @@ const TURNS_PER_LOOK = 8;
 /** The longest sleep between two polls, in milliseconds. */
 const LONGEST_SLEEP_MS = 4;
 /** The longest that a timer goes, in milliseconds: one for longer would go off at once. */
-export const LONGEST_TIMER_MS = 2 ** 31 - 1;
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 /** Resolves on the next turn of the event loop, timers and signals included. */
 export function nextTurn(): Promise<void> {
@@ -119,6 +119,19 @@ export async function pollUntil(what: string, done: () => boolean, deadline: Dea
     const now = performance.now();
     started = Math.min(started, now);
     waited = now - started;
+  }
+}
+
+/** What a promise resolves to, or undefined when that takes longer than `ms` milliseconds; the promise goes on. */
+export async function within<T>(ms: number, promise: Promise<T>): Promise<T | undefined> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<undefined>((resolve) =>
+    timer = setTimeout(() => resolve(undefined), Math.min(ms, LONGEST_TIMER_MS))
+  );
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 

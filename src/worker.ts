@@ -12,7 +12,7 @@ import { messageOf } from "./commands/input_error.ts";
 import { isLacking } from "./commands/lacking.ts";
 import { requireToken } from "./service/auth.ts";
 import { readLaunchEnvironment } from "./service/launch_environment.ts";
-import { within } from "./service/within.ts";
+import { within } from "./wait.ts";
 import { WorkerService } from "./service/worker_service.ts";
 
 const HELP = `One rank of seqferry as a service: HTTP and WebSocket.

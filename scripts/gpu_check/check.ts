@@ -4,6 +4,8 @@
  * @module
  */
 
+import { inTime, within } from "../../src/wait.ts";
+
 /** What came of one check. */
 export interface CheckResult {
   /** Which part of the script it belongs to. */
@@ -88,28 +90,14 @@ export class Checks {
 
   /** What a check answers, unless it takes too long: then its processes are ended, and with them the check. */
   async #within(limitMs: number, signal: AbortSignal, check: () => Promise<Numbers | void>): Promise<Numbers | void> {
-    const { promise: given, reject } = Promise.withResolvers<never>();
-    const timer = setTimeout(() => reject(new Missed(`it took more than ${limitMs / 1000} s`)), limitMs);
-    const onSignal = () => reject(new Missed("it was interrupted"));
-    signal.addEventListener("abort", onSignal);
-    // While processes are being ended for an error of the check itself, nobody waits for this one.
-    given.catch(() => {});
     const checked = check();
     try {
-      return await Promise.race([checked, given]);
+      return await inTime(checked, limitMs, () => new Missed(`it took more than ${limitMs / 1000} s`), signal);
     } catch (error) {
       if (error instanceof Skip) throw error;
       await this.#options.endProcesses();
-      let grace: ReturnType<typeof setTimeout> | undefined;
-      await Promise.race([
-        checked.catch(() => {}),
-        new Promise<void>((resolve) => grace = setTimeout(resolve, GRACE_MS)),
-      ]);
-      clearTimeout(grace);
-      throw error;
-    } finally {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", onSignal);
+      await within(GRACE_MS, checked.catch(() => {}));
+      throw signal.aborted && error === signal.reason ? new Missed("it was interrupted") : error;
     }
   }
 }

@@ -18,7 +18,7 @@ import {
 import { capabilities, cudaVersionText } from "../../ffi/capabilities.ts";
 import { cudaMemcpyKind, cudaMemcpySrcAccessOrder, cudaMemPoolAttr } from "../../ffi/constants.ts";
 import { encodeMemcpyAttributes } from "../../ffi/structs.ts";
-import { CopyBatch } from "../../src/device/copy_batch.ts";
+import { CopyBatch, wordsOf } from "../../src/device/copy_batch.ts";
 import { PinnedBuffer } from "../../src/device/pinned_buffer.ts";
 import { type DeviceRuntime, deviceRuntime } from "../../src/device/runtime.ts";
 import { SlabPool } from "../../src/device/slab.ts";
@@ -180,9 +180,8 @@ async function manyCopies(device: DeviceRuntime): Promise<Numbers> {
     at = toOffset + length;
   }
   const batch = new CopyBatch(copies.length);
-  const words = (address: bigint) => [Number(address & 0xffff_ffffn), Number(address >> 32n)] as const;
   for (const { toOffset, fromOffset, length } of copies) {
-    batch.add(words(to.address), toOffset, words(from.address), fromOffset, length);
+    batch.add(wordsOf(to.address), toOffset, wordsOf(from.address), fromOffset, length);
   }
   const started = performance.now();
   stream.copyBatch(batch);

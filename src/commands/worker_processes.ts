@@ -10,7 +10,7 @@
 import { SeqferryError } from "../errors.ts";
 import type { Libraries } from "../../ffi/open.ts";
 import { LAUNCH_VARIABLES } from "../service/launch_environment.ts";
-import { within } from "../service/within.ts";
+import { within } from "../wait.ts";
 
 /** A worker process ended before it was told to. */
 export class WorkerDiedError extends SeqferryError {

@@ -7,6 +7,11 @@
 /** An address as halves of 32 bits: low, high. */
 export type AddressWords = readonly [low: number, high: number];
 
+/** The halves of an address. */
+export function wordsOf(address: bigint): AddressWords {
+  return [Number(address & 0xffff_ffffn), Number(address >> 32n)];
+}
+
 /** Values of an unsigned 32-bit number. */
 const WORD = 2 ** 32;
 

@@ -114,6 +114,8 @@ DONE:
 }
 `;
 
+const loaded = new WeakMap<Libraries, CopyKernel | null>();
+
 /** The kernel, loaded. It is good for all devices of the process, and for as long as it lasts. */
 export class CopyKernel {
   readonly #libraries: Libraries;
@@ -129,8 +131,14 @@ export class CopyKernel {
     this.#setSize(launchConfigOffsets.blockDim, THREADS, 1);
   }
 
-  /** Loads it for the current device; null where the library or the driver cannot. */
+  /** Loads it, once for each pair of libraries; null where the library or the driver cannot. */
   static load(libraries: Libraries): CopyKernel | null {
+    let kernel = loaded.get(libraries);
+    if (kernel === undefined) loaded.set(libraries, kernel = CopyKernel.#load(libraries));
+    return kernel;
+  }
+
+  static #load(libraries: Libraries): CopyKernel | null {
     const { cudaLibraryLoadData, cudaLibraryGetKernel, cudaLaunchKernelExC } = libraries.cudart.symbols;
     if (cudaLibraryLoadData === null || cudaLibraryGetKernel === null || cudaLaunchKernelExC === null) return null;
     const out = new BigUint64Array(1);

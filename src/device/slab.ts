@@ -9,7 +9,7 @@
  * @module
  */
 
-import type { AddressWords } from "./copy_batch.ts";
+import { type AddressWords, wordsOf } from "./copy_batch.ts";
 import { NO_NUMBERS, NumberColumn, type Numbers } from "./number_column.ts";
 import { type DeviceRuntime, isOutOfMemory } from "./runtime.ts";
 import type { Stream } from "./stream.ts";
@@ -333,7 +333,7 @@ export class Slab {
     this.byteLength = byteLength;
     const address = memory?.address ?? runtime.allocate(byteLength);
     this.address = address;
-    this.addressWords = [Number(address & 0xffffffffn), Number(address >> 32n)];
+    this.addressWords = wordsOf(address);
     this.#giveBack = memory?.giveBack ?? (() => runtime.free(address, byteLength));
   }
 

@@ -21,14 +21,13 @@ import {
   VerificationError,
   type WaitOptions,
 } from "../../mod.ts";
-import { beforeStart, Deadline, inTime } from "../wait.ts";
+import { beforeStart, Deadline, inTime, within } from "../wait.ts";
 import { ControlSocket } from "./control_socket.ts";
 import type { Register } from "./messages.ts";
 import { parseReport, parseToCoordinator, parseUniqueId } from "./protocol.ts";
 import { type RankProgress, RemoteWorker } from "./remote_worker.ts";
 import { Server, type ServerOptions } from "./server.ts";
 import { encodeError } from "./wire_error.ts";
-import { within } from "./within.ts";
 
 /** What a coordinator is started with. */
 export interface CoordinatorOptions extends ServerOptions {

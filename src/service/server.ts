@@ -5,7 +5,7 @@
  */
 
 import { Gate, requireToken } from "./auth.ts";
-import { within } from "./within.ts";
+import { within } from "../wait.ts";
 
 /** Where and for whom to serve. */
 export interface ServerOptions {

@@ -30,7 +30,7 @@ import {
   SequenceSample,
 } from "../../mod.ts";
 import { openLibraries } from "../../ffi/open.ts";
-import { Deadline } from "../wait.ts";
+import { Deadline, within } from "../wait.ts";
 import { bearer, requireToken } from "./auth.ts";
 import { ControlSocket } from "./control_socket.ts";
 import {
@@ -48,7 +48,6 @@ import { parseSampleRequest, parseToWorker, ProtocolError } from "./protocol.ts"
 import { Server, streamOf } from "./server.ts";
 import { SilenceWatch } from "./silence.ts";
 import { decodeError, encodeError } from "./wire_error.ts";
-import { within } from "./within.ts";
 
 /** What a worker is started with. */
 export interface WorkerServiceOptions {

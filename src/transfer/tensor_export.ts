@@ -166,7 +166,7 @@ export function checkedTensorExport(description: unknown): CheckedExport {
   }
   const { dtype, shape, byteLength, offset, device, memory, event } = description as Record<string, unknown>;
   if (!isDType(dtype)) throw new SeqferryError(`dtype of an exported tensor is ${show(dtype)}, which is none`);
-  if (!Array.isArray(shape) || !shape.every((size) => Number.isSafeInteger(size) && size >= 0)) {
+  if (!Array.isArray(shape) || !shape.every(isCount)) {
     throw new SeqferryError(`shape of an exported tensor is sizes from 0 up, not ${show(shape)}`);
   }
   const expected = shape.reduce((product: number, size: number) => product * size, itemSize(dtype));
@@ -175,7 +175,7 @@ export function checkedTensorExport(description: unknown): CheckedExport {
       `byteLength of an exported tensor of ${dtype} ${show(shape)} is ${expected}, not ${show(byteLength)}`,
     );
   }
-  if (!isByteCount(offset) || !isByteCount(offset + expected)) {
+  if (!isCount(offset) || !isCount(offset + expected)) {
     throw new SeqferryError(`offset of an exported tensor is a number of bytes from 0 up, not ${show(offset)}`);
   }
   if (typeof device !== "string") {
@@ -192,7 +192,7 @@ export function checkedTensorExport(description: unknown): CheckedExport {
   };
 }
 
-function isByteCount(value: unknown): value is number {
+function isCount(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0;
 }
 

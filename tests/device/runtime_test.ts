@@ -2,7 +2,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { cpuCallCount } from "../../ffi/cpu_extras.ts";
 import { ClosedError, Deadline, DeviceBuffer, SeqferryError } from "../../mod.ts";
 import type { Libraries } from "../../ffi/open.ts";
-import { CopyBatch } from "../../src/device/copy_batch.ts";
+import { CopyBatch, wordsOf } from "../../src/device/copy_batch.ts";
 import { DeviceRuntime, requireNonblocking } from "../../src/device/runtime.ts";
 import { Stream } from "../../src/device/stream.ts";
 import { FaultyRuntime } from "../faults/faulty.ts";
@@ -35,7 +35,7 @@ Deno.test("copyBatch() copies one by one where the driver is too old for batches
   using stream = new Stream(runtime);
   await buffer.write(Uint8Array.from({ length: 100 }, (_, i) => i));
   const batch = new CopyBatch(2);
-  const words = [Number(buffer.address & 0xffff_ffffn), Number(buffer.address >> 32n)] as const;
+  const words = wordsOf(buffer.address);
   batch.add(words, 50, words, 0, 10);
   batch.add(words, 70, words, 10, 5);
   const batches = cpuCallCount(native.cpu!, "cudaMemcpyBatchAsync");

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { within } from "../../src/service/within.ts";
+import { within } from "../../src/wait.ts";
 
 /** When a cell counts as hanging: far beyond every deadline in it. */
 const CELL_LIMIT_MS = 60_000;

@@ -14,7 +14,7 @@ import { newToken } from "../../src/service/auth.ts";
 import { Coordinator } from "../../src/service/coordinator.ts";
 import type { Redistribute } from "../../src/service/messages.ts";
 import type { WorkerClient } from "../../src/service/worker_client.ts";
-import { within } from "../../src/service/within.ts";
+import { within } from "../../src/wait.ts";
 import { WorkerService } from "../../src/service/worker_service.ts";
 import { native } from "../native.ts";
 

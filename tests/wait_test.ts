@@ -1,6 +1,5 @@
 import { assertEquals, assertRejects } from "@std/assert";
-import { within } from "../../src/service/within.ts";
-import { Deadline, inTime, settled, WaitEndedError } from "../../src/wait.ts";
+import { Deadline, inTime, settled, WaitEndedError, within } from "../src/wait.ts";
 
 const never = new Promise<never>(() => {});
 const late = () => new Error("too late");
