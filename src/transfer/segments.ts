@@ -29,20 +29,38 @@ const LARGE_BYTES = 128 * 1024;
 const OPERATIONS = 256;
 
 /**
- * Cuts a message that this rank sends.
+ * Cuts a message that this rank sends: large runs leave from where they lie; where that makes too many operations, only the larger ones do.
  *
- * @param message Its items, ascending, and the sum of their sizes.
+ * @param message Its items, ascending.
  * @param bytes Sizes by item.
  * @param places Where they lie.
  * @param worldSize How many ranks there are.
  */
 export function segmentsOf(
-  { items, bytes: total }: Pick<Message, "items" | "bytes">,
+  { items }: Pick<Message, "items">,
   bytes: Float64Array,
   places: Places,
   worldSize: number,
 ): Segment[] {
-  const large = Math.max(LARGE_BYTES, 2 * total * worldSize / OPERATIONS);
+  const most = Math.max(1, Math.floor(OPERATIONS / worldSize));
+  let segments: Segment[] | null = null;
+  for (let large = LARGE_BYTES; segments === null; large *= 2) {
+    segments = cutWhereLarge(items, bytes, places, large, most);
+  }
+  return segments;
+}
+
+/**
+ * Cuts a message so that each run of `large` bytes or more is a segment by itself, and smaller ones in a row are one together. Null where that makes more than
+ * `most` segments.
+ */
+function cutWhereLarge(
+  items: Uint32Array,
+  bytes: Float64Array,
+  places: Places,
+  large: number,
+  most: number,
+): Segment[] | null {
   const segments: Segment[] = [];
   /** Small runs in a row. */
   let small = { start: 0, bytes: 0, runs: 0 };
@@ -56,10 +74,11 @@ export function segmentsOf(
     }
     if (small.runs > 0) segments.push({ ...small, end: start });
     segments.push({ start, end, bytes: inRun, runs: 1 });
+    if (segments.length > most) return null;
     small = { start: end, bytes: 0, runs: 0 };
   }
   if (small.runs > 0) segments.push({ ...small, end: items.length });
-  return segments;
+  return segments.length > most ? null : segments;
 }
 
 /** Cuts a message at positions that its sender told. */
