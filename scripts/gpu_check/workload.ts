@@ -101,7 +101,7 @@ export class Workload implements Disposable {
       }
       at += aligned(bytes);
     }
-    const outgoing = outgoingOf(program, catalogue, places, worldSize);
+    const outgoing = outgoingOf(program, catalogue, places, worldSize, device);
     const isWhole = outgoing.every(({ sends }) => sends.every((segments) => segments.length === 1));
     expect(isWhole, "a message is more than one operation");
     const packed = new Slab(device, packingBytes(outgoing));

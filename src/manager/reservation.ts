@@ -175,7 +175,7 @@ function reserve(
   program: Program,
   places: Places,
 ): Omit<Reserved, "positions"> {
-  const { rank, worldSize, pool, scratch } = holdings;
+  const { rank, worldSize, device, pool, scratch } = holdings;
   const arriving = program.phases.flatMap(({ receives, broadcasts }) => [
     ...receives,
     ...broadcasts.filter(({ root }) => root !== rank),
@@ -189,7 +189,7 @@ function reserve(
       lot = layOut(slab, arriving, catalogue, program.received, places, scratch);
       slab.seal();
     }
-    const outgoing = outgoingOf(program, catalogue, places, worldSize);
+    const outgoing = outgoingOf(program, catalogue, places, worldSize, device);
     const bytes = packingBytes(outgoing);
     if (bytes > 0) staging = pool.allocate(bytes);
     const incoming = incomingSamples(meta, catalogue, program, places, scratch);

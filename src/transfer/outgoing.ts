@@ -4,11 +4,12 @@
  * @module
  */
 
+import type { DeviceRuntime } from "../device/runtime.ts";
 import { aligned } from "../device/slab.ts";
 import type { Catalogue } from "./catalogue.ts";
 import type { Places } from "./places.ts";
 import type { GroupBroadcast, Message, Program } from "./program.ts";
-import { type Segment, segmentsOf } from "./segments.ts";
+import { LARGE_BYTES, LARGE_BYTES_BY_KERNEL, type Segment, segmentsOf } from "./segments.ts";
 
 /** What leaves a rank in one phase. */
 export interface OutgoingPhase {
@@ -21,9 +22,16 @@ export interface OutgoingPhase {
 /** Where a message is cut: phase, group of a broadcast or -1, receiver or root, and the positions of its items where further segments begin. */
 export type Cut = readonly [phase: number, group: number, peer: number, ...positions: number[]];
 
-/** Cuts everything that a program sends. */
-export function outgoingOf(program: Program, catalogue: Catalogue, places: Places, worldSize: number): OutgoingPhase[] {
-  const cut = (message: Message | GroupBroadcast) => segmentsOf(message, catalogue.bytes, places, worldSize);
+/** Cuts everything that a program sends from this device, among so many ranks. */
+export function outgoingOf(
+  program: Program,
+  catalogue: Catalogue,
+  places: Places,
+  worldSize: number,
+  device: Pick<DeviceRuntime, "copyKernel">,
+): OutgoingPhase[] {
+  const large = device.copyKernel === null ? LARGE_BYTES : LARGE_BYTES_BY_KERNEL;
+  const cut = (message: Message | GroupBroadcast) => segmentsOf(message, catalogue.bytes, places, worldSize, large);
   return program.phases.map(({ sends, broadcasts }) => ({
     sends: sends.map(cut),
     broadcasts: broadcasts.map((cast) => cast.root === program.rank ? cut(cast) : []),

@@ -23,8 +23,10 @@ export interface Segment {
   readonly runs: number;
 }
 
-/** From this size on it costs less to issue an operation than to copy the bytes once more. */
-const LARGE_BYTES = 128 * 1024;
+/** From this size on a run is cheaper as an operation of its own than copied once more, where copies are made one by one. */
+export const LARGE_BYTES = 128 * 1024;
+/** The same where a kernel copies, which moves megabytes in the microseconds that an operation of NCCL takes. */
+export const LARGE_BYTES_BY_KERNEL = 2 * 1024 * 1024;
 /** Operations that a rank issues in a phase if it sends to all others; a group gets slow when it holds many more. */
 const OPERATIONS = 256;
 
@@ -35,16 +37,18 @@ const OPERATIONS = 256;
  * @param bytes Sizes by item.
  * @param places Where they lie.
  * @param worldSize How many ranks there are.
+ * @param largeBytes From which size on a run is large: {@linkcode LARGE_BYTES} or {@linkcode LARGE_BYTES_BY_KERNEL}.
  */
 export function segmentsOf(
   { items }: Pick<Message, "items">,
   bytes: Float64Array,
   places: Places,
   worldSize: number,
+  largeBytes: number,
 ): Segment[] {
   const most = Math.max(1, Math.floor(OPERATIONS / worldSize));
   let segments: Segment[] | null = null;
-  for (let large = LARGE_BYTES; segments === null; large *= 2) {
+  for (let large = largeBytes; segments === null; large *= 2) {
     segments = cutWhereLarge(items, bytes, places, large, most);
   }
   return segments;

@@ -1,15 +1,15 @@
 import { assert, assertEquals } from "@std/assert";
 import type { Places } from "../../src/transfer/places.ts";
-import { segmentsAt, segmentsOf } from "../../src/transfer/segments.ts";
+import { LARGE_BYTES, LARGE_BYTES_BY_KERNEL, segmentsAt, segmentsOf } from "../../src/transfer/segments.ts";
 
 const KIB = 1024;
 
 /** A message of items of these sizes in KiB, each of which lies in a slab of its own, and how a rank of so many cuts it. */
-function cut(sizes: readonly number[], worldSize: number) {
+function cut(sizes: readonly number[], worldSize: number, largeBytes = LARGE_BYTES) {
   const bytes = Float64Array.from(sizes, (size) => size * KIB);
   const items = Uint32Array.from(sizes.keys());
   const places = { slabNumberOf: (item: number) => item, offsetOf: () => 0 } as unknown as Places;
-  return { items, bytes, segments: segmentsOf({ items }, bytes, places, worldSize) };
+  return { items, bytes, segments: segmentsOf({ items }, bytes, places, worldSize, largeBytes) };
 }
 
 /** Segments as [start, end, runs]. */
@@ -29,6 +29,11 @@ Deno.test("a long message of large runs is not packed where its operations are f
   for (const worldSize of [2, 4, 8, 14]) {
     assertEquals(cut(sizes, worldSize).segments.filter(({ runs }) => runs > 1), [], `${worldSize} ranks`);
   }
+});
+
+Deno.test("what a kernel copies is packed up to a larger size", () => {
+  const { segments } = cut([256, 300, 2047, 2048, 200, 5000], 8, LARGE_BYTES_BY_KERNEL);
+  assertEquals(listed(segments), [[0, 3, 3], [3, 4, 1], [4, 5, 1], [5, 6, 1]]);
 });
 
 Deno.test("where large runs are too many, the largest leave from where they lie", () => {
