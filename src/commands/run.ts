@@ -214,6 +214,11 @@ class Run {
   async #withWorkers(): Promise<void> {
     const { worldSize } = this.#job.layout;
     const token = newToken();
+    // Before there are workers: a signal while they are being started stops the run as any other.
+    using interrupt = new Interrupt((interrupted) => {
+      workers.kill();
+      Deno.exit(interrupted.exitCode);
+    });
     await using coordinator = Coordinator.listen({ worldSize, token, graceMs: GRACE_MS });
     await using workers = new WorkerProcesses({
       count: worldSize,
@@ -221,10 +226,6 @@ class Run {
       token,
       libraries: this.#job.libraries,
       onLine: (rank, line) => standardError.write(`rank ${rank}: ${line}\n`),
-    });
-    using interrupt = new Interrupt((interrupted) => {
-      workers.kill();
-      Deno.exit(interrupted.exitCode);
     });
     const signal = AbortSignal.any([workers.death, interrupt.signal]);
     try {
