@@ -29,9 +29,9 @@ export interface DataManagerOptions extends WaitOptions {
   /** Which model shard sits on which rank; needed for replica groups, and for comparison with the reference. */
   layout?: ClusterLayout;
   /**
-   * Whether the first manager of a process goes through some hundred small transfers, without its peers or its device, so that the engine has compiled what
-   * the real ones need: half a second of one core, and never more than half of the deadline. True unless given; a process that makes a few transfers and ends
-   * has nothing of it.
+   * Whether the first manager of a process goes through some hundred small transfers, without its peers, so that the engine has compiled what the real ones
+   * need: less than a second of one core, some megabytes of the device, a communicator of this rank alone, and never more than half of the deadline. True
+   * unless given; a process that makes a few transfers and ends has nothing of it.
    */
   rehearse?: boolean;
 }

@@ -17,30 +17,25 @@ import { type Pattern, RedistribPlanner } from "../plan/planner.ts";
 import type { RedistribStep } from "../plan/step.ts";
 import { GlobalStorageTracker } from "../plan/storage_tracker.ts";
 import { type DType, itemSize } from "../sample/dtype.ts";
-import { SequenceSample } from "../sample/sequence_sample.ts";
+import type { SequenceSample } from "../sample/sequence_sample.ts";
 import { Scratch } from "../scratch.ts";
 import { DeviceTensor } from "../transfer/device_tensor.ts";
 import { cutsOf } from "../transfer/outgoing.ts";
 import { referenceBytes } from "../transfer/reference_bytes.ts";
 import type { ReplicaGroup } from "../transfer/run.ts";
-import { type Deadline, nextTurn } from "../wait.ts";
+import { Deadline, nextTurn, within } from "../wait.ts";
+import { Loopback } from "./loopback.ts";
+import { ALL_KEYS, batchOf, type BatchShape, partOf } from "./rehearsal_batch.ts";
 import { type Holdings, prepare, releaseStaging, type Reserved } from "./reservation.ts";
 import { Storage } from "./storage.ts";
 import { decodeReasons, decodeVerdict, encodeReasons, encodeVerdict } from "./words.ts";
 
-/** Each is one transfer on every rank. With 400 the first real ones are no faster. */
-const ROUNDS = 280;
+/** Each is one transfer on every rank. With 280 the first real ones are no faster. */
+const ROUNDS = 200;
 const WORLD_SIZE = 4;
 const PATTERNS: readonly Pattern[] = ["direct", "bcast", "gather-scatter"];
 /** Ranks that get the same: as many as get it by a broadcast among themselves. */
 const REPLICA_GROUPS: readonly ReplicaGroup[] = [{ members: [1, 2, 3], communicator: null }];
-const DTYPES: Readonly<Record<string, DType>> = {
-  tokens: "int64",
-  logprobs: "float32",
-  mask: "bool",
-  reward: "float32",
-};
-const ALL_KEYS = Object.keys(DTYPES);
 
 /** Where a batch is: in equal shares on the first ranks; and where it goes: by rank the part of it, or nothing. */
 interface Ways {
@@ -53,24 +48,20 @@ const SAME_RANKS: Ways = { holders: 4, parts: [0, 0, 1, 1] };
 const DISJOINT: Ways = { holders: 2, parts: [null, null, 0, 0] };
 const ONE_TO_ALL: Ways = { holders: 1, parts: [null, 0, 0, 0] };
 
-/** What a batch is like: ids, the sequences of each, the length of a sequence, and keys. */
-interface Kind {
-  readonly ids: number;
-  readonly sequences: number;
-  readonly length: number;
-  readonly keys: readonly string[];
+/** What a batch is like, and how it moves. */
+interface Kind extends BatchShape {
   readonly ways: Ways;
 }
 
 /** Prompts, rollouts one by one and by group, and sequences that are too long to be packed. */
 const KINDS: readonly Kind[] = [
-  { ids: 64, sequences: 1, length: 500, keys: ["tokens"], ways: SAME_RANKS },
-  { ids: 96, sequences: 1, length: 2000, keys: ALL_KEYS, ways: DISJOINT },
-  { ids: 12, sequences: 4, length: 700, keys: ALL_KEYS, ways: SAME_RANKS },
-  { ids: 16, sequences: 1, length: 40_000, keys: ALL_KEYS, ways: DISJOINT },
-  { ids: 64, sequences: 1, length: 500, keys: ["tokens"], ways: DISJOINT },
-  { ids: 96, sequences: 1, length: 2000, keys: ALL_KEYS, ways: SAME_RANKS },
-  { ids: 24, sequences: 1, length: 2000, keys: ALL_KEYS, ways: ONE_TO_ALL },
+  { ids: 64, sequences: 1, length: 500, spread: 127, keys: ["tokens"], ways: SAME_RANKS },
+  { ids: 96, sequences: 1, length: 2000, spread: 127, keys: ALL_KEYS, ways: DISJOINT },
+  { ids: 12, sequences: 4, length: 700, spread: 127, keys: ALL_KEYS, ways: SAME_RANKS },
+  { ids: 16, sequences: 1, length: 40_000, spread: 127, keys: ALL_KEYS, ways: DISJOINT },
+  { ids: 64, sequences: 1, length: 500, spread: 127, keys: ["tokens"], ways: DISJOINT },
+  { ids: 96, sequences: 1, length: 2000, spread: 127, keys: ALL_KEYS, ways: SAME_RANKS },
+  { ids: 24, sequences: 1, length: 2000, spread: 127, keys: ALL_KEYS, ways: ONE_TO_ALL },
 ];
 /** Copies nothing: there is no memory. */
 const NOWHERE = { copy: () => {} };
@@ -102,10 +93,10 @@ export class Rehearsal {
         scratch: new Scratch(),
       };
     });
-    this.#batches = KINDS.map(batchOf);
+    this.#batches = KINDS.map((shape, kind) => batchOf(shape, `batch-${kind}-id`));
     for (const [kind, batch] of this.#batches.entries()) {
       for (const { rank, storage, pool } of this.#ranks) {
-        for (const id of shareOf(batch, kind, rank)) storage.store(partOf(batch, id, pool));
+        for (const id of shareOf(batch, kind, rank)) storage.store(partOf(batch, id, tensorIn(pool)));
       }
     }
   }
@@ -176,48 +167,26 @@ export class Rehearsal {
   }
 }
 
-function batchOf({ ids, sequences, length, keys }: Kind, kind: number): SequenceSample {
-  const lengths = (key: string) =>
-    Array.from(
-      { length: ids },
-      (_, i) => Array.from({ length: sequences }, (_, k) => key === "reward" ? 1 : length + (i * 31 + k * 7) % 128),
-    );
-  return new SequenceSample({
-    ids: Array.from({ length: ids }, (_, i) => `batch-${kind}-id-${i}`),
-    keys,
-    dtypes: Object.fromEntries(keys.map((key) => [key, DTYPES[key]!])),
-    trailingShapes: Object.fromEntries(keys.map((key) => [key, []])),
-    seqlens: Object.fromEntries(keys.map((key) => [key, lengths(key)])),
-  });
-}
-
 /** The ids of a batch that a rank has from the beginning. */
 function shareOf({ ids }: SequenceSample, kind: number, rank: number): readonly string[] {
   const { holders } = KINDS[kind]!.ways;
   return ids.slice(rank * ids.length / holders, (rank + 1) * ids.length / holders);
 }
 
-/** The sample of one id, its tensors where there is no memory. */
-function partOf(batch: SequenceSample, id: string, pool: SlabPool): SequenceSample {
-  const { keys, dtypes, trailingShapes, seqlens } = batch;
-  const index = batch.indexOf(id)!;
-  return new SequenceSample({
-    ids: [id],
-    keys,
-    dtypes,
-    trailingShapes,
-    seqlens: Object.fromEntries(keys.map((key) => [key, [seqlens[key]![index]!]])),
-    data: Object.fromEntries(keys.map((key) => {
-      const dtype = dtypes[key]!;
-      const elements = batch.lengthOf(key, index);
-      const region = pool.place(elements * itemSize(dtype), key, itemSize(dtype));
-      return [key, new DeviceTensor(region, dtype, [elements])];
-    })),
-  });
+/** Makes tensors where there is no memory. */
+function tensorIn(pool: SlabPool): (dtype: DType, elements: number, key: string) => DeviceTensor {
+  return (dtype, elements, key) => {
+    const elementBytes = itemSize(dtype);
+    return new DeviceTensor(pool.place(elements * elementBytes, key, elementBytes), dtype, [elements]);
+  };
 }
 
 /** The process's rehearsal. It stays: the engine gives up code that was compiled for objects of which none is left. */
 let rehearsal: Rehearsal | undefined;
+/** The process's transfers with itself; they are begun once. */
+let loopback: Promise<void> | undefined;
+/** With less time than this, in milliseconds, they are not begun: to open a communicator and to give it up takes some of it. */
+const LOOPBACK_MS = 1_000;
 
 /**
  * Rehearses, once in a process: whoever comes meanwhile helps, and whoever comes later finds it done. The event loop turns all along. A rehearsal is no end in
@@ -227,11 +196,28 @@ let rehearsal: Rehearsal | undefined;
  */
 export async function rehearse(device: DeviceRuntime, deadline: Deadline): Promise<void> {
   rehearsal ??= new Rehearsal(device);
-  const end = performance.now() + deadline.remainingMs / 2;
-  while (!rehearsal.isOver && performance.now() < end) {
+  const { remainingMs, signal } = deadline;
+  const half = new Deadline({ timeoutMs: remainingMs / 2, ...(signal === undefined ? {} : { signal }) });
+  /** One slow round may last longer than there was time: only the signal ends this by an error. */
+  const checkSignal = () => {
+    if (signal?.aborted === true) deadline.check("the rehearsal");
+  };
+  while (!rehearsal.isOver && half.remainingMs > 0) {
     rehearsal.round();
     await nextTurn();
-    // One slow round may last longer than there was time: what comes now needs none.
-    if (deadline.signal?.aborted === true) deadline.check("the rehearsal");
+    checkSignal();
+  }
+  if (loopback !== undefined) await within(half.remainingMs, loopback);
+  else if (half.remainingMs >= LOOPBACK_MS) await (loopback = loopBack(device, half));
+  checkSignal();
+}
+
+/** Never throws: what the device or the library refuses is for the real transfers to tell. */
+async function loopBack(device: DeviceRuntime, deadline: Deadline): Promise<void> {
+  try {
+    await using transfers = await Loopback.open(device, deadline);
+    while (!transfers.isOver) await transfers.round(deadline);
+  } catch {
+    // It ends here.
   }
 }

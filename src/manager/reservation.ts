@@ -65,6 +65,16 @@ export interface Reserved {
   readonly incoming: readonly StoredSample[];
 }
 
+/** What a rank has to say to a transfer, and what it has reserved for it. */
+export interface Preparation {
+  /** The fingerprint of its terms; empty where it could not be made. */
+  readonly digest: Fingerprint;
+  /** Null where it refuses. */
+  readonly reserved: Reserved | null;
+  /** Why it refuses. */
+  readonly refusals: Reason[];
+}
+
 /** How many refusals one rank spells out. */
 const MOST_REFUSALS = 256;
 
@@ -74,7 +84,7 @@ export function prepare(
   meta: SequenceSample,
   plan: readonly RedistribStep[],
   verify: boolean,
-): { digest: Fingerprint; reserved: Reserved | null; refusals: Reason[] } {
+): Preparation {
   const { rank, worldSize, scratch } = holdings;
   scratch.reset();
   const replicaGroups = holdings.replicaGroups.map(({ members }) => members);

@@ -26,12 +26,12 @@ import { sameList } from "../plan/same_list.ts";
 import type { RedistribStep } from "../plan/step.ts";
 import type { SequenceSample } from "../sample/sequence_sample.ts";
 import { type Cut, cutsOf } from "../transfer/outgoing.ts";
-import type { Phase } from "../transfer/program.ts";
+import type { Message, Phase } from "../transfer/program.ts";
 import { referenceBytes } from "../transfer/reference_bytes.ts";
 import { peersOf, type ReplicaGroup, runProgram } from "../transfer/run.ts";
 import { Deadline, WaitEndedError, type WaitOptions } from "../wait.ts";
 import { type Fingerprint, hexOf } from "./fingerprint.ts";
-import { discard, type Holdings, prepare, releaseStaging, type Reserved } from "./reservation.ts";
+import { discard, type Holdings, type Preparation, prepare, releaseStaging, type Reserved } from "./reservation.ts";
 import type { StoredSample } from "./stored_sample.ts";
 import { digestsOfSent, mismatches } from "./verification.ts";
 import { decodeReasons, decodeVerdict, encodeReasons, encodeVerdict, type Reason, type Verdict } from "./words.ts";
@@ -113,10 +113,20 @@ export async function transfer(
   deadline: Deadline,
 ): Promise<RedistribReport> {
   const started = performance.now();
-  const verify = options.verify === true;
   deadline.check("the transfer");
+  const preparation = prepare(context.holdings, meta, plan, options.verify === true);
+  return await carryOut(context, preparation, plan, options, deadline, started);
+}
 
-  const { digest, reserved, refusals } = prepare(context.holdings, meta, plan, verify);
+/** Agrees on what was prepared, moves it, and commits. `started` is when the preparation began. */
+export async function carryOut(
+  context: TransferContext,
+  { digest, reserved, refusals }: Preparation,
+  plan: readonly RedistribStep[],
+  options: RedistributeOptions,
+  deadline: Deadline,
+  started: number,
+): Promise<RedistribReport> {
   const progress: Progress = { phase: -1, outcome: "unchanged", operations: null, transferId: "", stage: "agreement" };
   try {
     const cuts = reserved === null ? [] : cutsOf(reserved.program, reserved.outgoing);
@@ -125,7 +135,7 @@ export async function transfer(
     progress.transferId = transferId;
     const { program, positions, catalogue, incoming } = reserved!;
     await move(context, reserved!, cutsByRank, progress, deadline, options);
-    const objections = verify ? await verifyBytes(context, reserved!, progress, deadline) : [];
+    const objections = options.verify === true ? await verifyBytes(context, reserved!, progress, deadline) : [];
     const votes = await bringTogether(context, progress, "commit", encodeReasons(objections), deadline);
     progress.outcome = "unchanged";
     const against = collect(votes.map(decodeReasons));
@@ -214,8 +224,8 @@ function contentsOf(
   { catalogue, program }: Reserved,
   replicaGroups: readonly ReplicaGroup[],
 ): Required<Pick<FlightEntry, "steps" | "keys" | "sends" | "receives">> {
-  const sends = new Map(phase.sends.map(({ peer, bytes }) => [peer, bytes]));
-  const receives = new Map(phase.receives.map(({ peer, bytes }) => [peer, bytes]));
+  const sends = bytesByPeer(phase.sends);
+  const receives = bytesByPeer(phase.receives);
   const add = (to: Map<number, number>, peer: number, bytes: number) => to.set(peer, (to.get(peer) ?? 0) + bytes);
   for (const { group, root, bytes } of phase.broadcasts) {
     if (root !== program.rank) add(receives, root, bytes);
@@ -228,6 +238,13 @@ function contentsOf(
   }).map(({ name }) => name);
   const listed = (byPeer: ReadonlyMap<number, number>) => [...byPeer].map(([peer, bytes]) => ({ peer, bytes }));
   return { steps: phase.steps, keys, sends: listed(sends), receives: listed(receives) };
+}
+
+/** Without pairs of peer and bytes: an array of both holds both as floating-point numbers, and so would what is made of them. */
+function bytesByPeer(messages: readonly Message[]): Map<number, number> {
+  const byPeer = new Map<number, number>();
+  for (const { peer, bytes } of messages) byPeer.set(peer, bytes);
+  return byPeer;
 }
 
 /** Whether a list of ascending items has one from `start` to before `end`. */

@@ -5,7 +5,7 @@
  */
 
 import type { Portion, Spread } from "./spread.ts";
-import type { ExchangeStep } from "./step.ts";
+import { type ExchangeStep, fence } from "./step.ts";
 import type { Items } from "./traffic.ts";
 
 /** Ids that travel together with the same keys, from one rank to another. */
@@ -45,11 +45,6 @@ export function exchangeSteps(
   if (room === undefined) return rounds.flatMap(write);
   const parts = rounds.flatMap((loads) => splitRound(loads, items, worldSize, room));
   return parts.flatMap((loads, i) => i === 0 ? write(loads) : [fence(items.keys), ...write(loads)]);
-}
-
-/** Moves nothing. What stands behind it starts in a later phase than all that stands before it. */
-function fence(keys: readonly string[]): ExchangeStep {
-  return { commType: "exchange", root: null, srcs: [], dsts: [], ids: [], keys: [...keys] };
 }
 
 /** One step for those that differ in their keys alone. */

@@ -79,6 +79,11 @@ export interface ExchangeStep {
 /** One step of a plan. Each list of ranks (save an exchange's `srcs`), ids or keys names nothing twice. */
 export type RedistribStep = BcastStep | GatherStep | ScatterStep | ExchangeStep;
 
+/** A fence: moves nothing. What stands behind it starts in a later phase than all that stands before it. */
+export function fence(keys: readonly string[]): ExchangeStep {
+  return { commType: "exchange", root: null, srcs: [], dsts: [], ids: [], keys: [...keys] };
+}
+
 /** Whether `step` is a fence. */
 export function isFence({ commType, srcs }: RedistribStep): boolean {
   return commType === "exchange" && srcs.length === 0;

@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { Communicator, DataManager, DeadlineError } from "../../mod.ts";
+import { Communicator, CudaError, DataManager, DeadlineError, NcclError } from "../../mod.ts";
+import { Loopback } from "../../src/manager/loopback.ts";
 import { Rehearsal, rehearse } from "../../src/manager/rehearsal.ts";
 import { Deadline } from "../../src/wait.ts";
 import { FaultyRuntime } from "../faults/faulty.ts";
@@ -20,6 +21,40 @@ Deno.test("a rehearsal goes through every plan, and asks nothing of the device",
   for (let round = 0; round < 40; round++) rehearsal.round();
   assert(!rehearsal.isOver);
   assertEquals([runtime.liveBytes, resources()], [0, before]);
+});
+
+Deno.test("a loopback goes through every plan with a batch of every kind, and lets everything go", async () => {
+  using runtime = new FaultyRuntime();
+  assert(runtime.copier.stream.isIdle(), "the stream of uploads, which a runtime keeps, is there");
+  const before = resources();
+  const deadline = new Deadline();
+  {
+    await using loopback = await Loopback.open(runtime, deadline);
+    const installed: number[] = [];
+    for (let round = 0; round < 24; round++) installed.push(await loopback.round(deadline));
+    // Two thirds of a third of the ids come from each of the others: 20 of 60 with one key or four, and 4 of 12.
+    assertEquals(installed, Array.from({ length: 24 }, (_, round) => [20, 80, 4][round % 3]));
+    assert(!loopback.isOver);
+  }
+  assertEquals([runtime.liveBytes, resources()], [0, before]);
+});
+
+Deno.test("a loopback that the device or the library refuses leaves nothing behind", async () => {
+  using runtime = new FaultyRuntime();
+  assert(runtime.copier.stream.isIdle());
+  const before = resources();
+  const refusals = [
+    { call: "ncclCommInitRankConfig", after: 0, error: NcclError },
+    // Of the greeting, of the agreements, of the storage.
+    ...[0, 1, 2, 4].map((after) => ({ call: "cudaMalloc", after, error: CudaError })),
+  ];
+  for (const { call, after, error } of refusals) {
+    runtime.arm(call, { code: 2, after, times: 100 });
+    await assertRejects(() => Loopback.open(runtime, new Deadline()), error);
+    assert(runtime.hasFired(call));
+    runtime.disarm();
+    assertEquals([runtime.liveBytes, resources()], [0, before], `${call}, ${after} calls before`);
+  }
 });
 
 Deno.test("a manager's rehearsal ends with its signal, and leaves the communicator whole", async () => {
