@@ -70,9 +70,6 @@ export class Loopback implements AsyncDisposable {
   static async open(device: DeviceRuntime, deadline: Deadline): Promise<Loopback> {
     const { remainingMs: timeoutMs, signal } = deadline;
     await using resources = new AsyncDisposableStack();
-    let exchange: Exchange | undefined;
-    // After the communicator has ended.
-    resources.defer(() => exchange?.[Symbol.dispose]());
     const communicator = resources.use(
       await Communicator.init(device, {
         uniqueId: device.createUniqueId(),
@@ -82,7 +79,12 @@ export class Loopback implements AsyncDisposable {
         ...(signal === undefined ? {} : { signal }),
       }),
     );
-    exchange = new Exchange(communicator);
+    const exchange = new Exchange(communicator);
+    // It is done with when the communicator has ended.
+    resources.defer(async () => {
+      await communicator[Symbol.asyncDispose]();
+      exchange[Symbol.dispose]();
+    });
     const stocks: Stock[] = [];
     for (const [i, kind] of KINDS.entries()) {
       const pool = resources.use(new SlabPool(device));
