@@ -26,7 +26,7 @@ import { Storage } from "./storage.ts";
 import { carryOut, type TransferContext } from "./transfer.ts";
 
 /** Each is one transfer. */
-const ROUNDS = 200;
+const ROUNDS = 400;
 /** The ranks that this process stands for. */
 const WORLD_SIZE = 3;
 /** Patterns by which in each phase as much arrives as leaves, and in the same pieces. */

@@ -30,8 +30,8 @@ import { type Holdings, prepare, releaseStaging, type Reserved } from "./reserva
 import { Storage } from "./storage.ts";
 import { decodeReasons, decodeVerdict, encodeReasons, encodeVerdict } from "./words.ts";
 
-/** Each is one transfer on every rank. With 280 the first real ones are no faster. */
-const ROUNDS = 200;
+/** Each is one transfer on every rank. With 200 the first real ones are no faster. */
+const ROUNDS = 100;
 const WORLD_SIZE = 4;
 const PATTERNS: readonly Pattern[] = ["direct", "bcast", "gather-scatter"];
 /** Ranks that get the same: as many as get it by a broadcast among themselves. */
