@@ -22,6 +22,7 @@ import { CopyBatch, wordsOf } from "../../src/device/copy_batch.ts";
 import { PinnedBuffer } from "../../src/device/pinned_buffer.ts";
 import { type DeviceRuntime, deviceRuntime } from "../../src/device/runtime.ts";
 import { SlabPool } from "../../src/device/slab.ts";
+import { Loopback } from "../../src/manager/loopback.ts";
 import { expect, type Numbers, Skip } from "./check.ts";
 import { serveCommands } from "./protocol.ts";
 import { rollouts, sameBytes, sameSample } from "./rollouts.ts";
@@ -44,6 +45,7 @@ export const ONE_RANK_CHECKS: ReadonlyMap<string, Check> = new Map<string, Check
   ["slabs: what is left of a sparse one moves, and its memory is freed", compaction],
   ["send and receive to self", toSelf],
   ["store, redistribute, verify, read and remove real rollouts", roundTrip],
+  ["a rehearsal: transfers of this rank with itself", rehearsal],
   ["abort of a communicator with work under way, and a new one after it", abort],
   ["the device has as much free memory as before a manager came and went", allGivenBack],
 ]);
@@ -252,6 +254,23 @@ async function roundTrip(device: DeviceRuntime): Promise<Numbers> {
   manager.remove(batch.ids);
   expect(manager.storageSize === 0, "ids are left");
   return { ids: batch.ids.length, MiB: bytes / 2 ** 20 };
+}
+
+async function rehearsal(device: DeviceRuntime): Promise<Numbers> {
+  const before = device.liveBytes;
+  const started = performance.now();
+  const times: number[] = [];
+  {
+    await using loopback = await Loopback.open(device, within(30_000));
+    while (!loopback.isOver) {
+      const began = performance.now();
+      const installed = await loopback.round(within(10_000));
+      times.push(performance.now() - began);
+      expect(installed > 0, "a transfer installed nothing");
+    }
+  }
+  expect(device.liveBytes === before, "memory is left");
+  return { transfers: times.length, firstMs: times[0]!, lastMs: times.at(-1)!, allMs: performance.now() - started };
 }
 
 /** Enough work in front of the group that it is still outstanding when the abort comes. */

@@ -186,7 +186,9 @@ let rehearsal: Rehearsal | undefined;
 /** The process's transfers with itself; they are begun once. */
 let loopback: Promise<void> | undefined;
 /** With less time than this, in milliseconds, they are not begun: to open a communicator and to give it up takes some of it. */
-const LOOPBACK_MS = 1_000;
+const LEAST_LOOPBACK_MS = 1_000;
+/** And no more is spent on them, whatever the library may wait for. */
+const MOST_LOOPBACK_MS = 5_000;
 
 /**
  * Rehearses, once in a process: whoever comes meanwhile helps, and whoever comes later finds it done. The event loop turns all along. A rehearsal is no end in
@@ -196,24 +198,26 @@ const LOOPBACK_MS = 1_000;
  */
 export async function rehearse(device: DeviceRuntime, deadline: Deadline): Promise<void> {
   rehearsal ??= new Rehearsal(device);
-  const { remainingMs, signal } = deadline;
-  const half = new Deadline({ timeoutMs: remainingMs / 2, ...(signal === undefined ? {} : { signal }) });
+  const { signal } = deadline;
+  const end = performance.now() + deadline.remainingMs / 2;
   /** One slow round may last longer than there was time: only the signal ends this by an error. */
   const checkSignal = () => {
     if (signal?.aborted === true) deadline.check("the rehearsal");
   };
-  while (!rehearsal.isOver && half.remainingMs > 0) {
+  while (!rehearsal.isOver && performance.now() < end) {
     rehearsal.round();
     await nextTurn();
     checkSignal();
   }
-  if (loopback !== undefined) await within(half.remainingMs, loopback);
-  else if (half.remainingMs >= LOOPBACK_MS) await (loopback = loopBack(device, half));
+  const timeoutMs = Math.min(end - performance.now(), MOST_LOOPBACK_MS);
+  if (loopback !== undefined) await within(timeoutMs, loopback);
+  else if (timeoutMs >= LEAST_LOOPBACK_MS) await (loopback = loopBack(device, timeoutMs, signal));
   checkSignal();
 }
 
 /** Never throws: what the device or the library refuses is for the real transfers to tell. */
-async function loopBack(device: DeviceRuntime, deadline: Deadline): Promise<void> {
+async function loopBack(device: DeviceRuntime, timeoutMs: number, signal: AbortSignal | undefined): Promise<void> {
+  const deadline = new Deadline({ timeoutMs, ...(signal === undefined ? {} : { signal }) });
   try {
     await using transfers = await Loopback.open(device, deadline);
     while (!transfers.isOver) await transfers.round(deadline);
