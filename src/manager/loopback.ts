@@ -117,9 +117,10 @@ export class Loopback implements AsyncDisposable {
     return installed;
   }
 
-  /** Lets everything go. */
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.#resources.disposeAsync();
+  /** Lets everything go, and what a vote that failed has left in doubt. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const { context: { prepared } } of this.#stocks) prepared?.samples.forEach((sample) => sample.release());
+    await this.#resources.disposeAsync();
   }
 }
 

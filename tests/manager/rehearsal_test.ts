@@ -57,6 +57,25 @@ Deno.test("a loopback that the device or the library refuses leaves nothing behi
   }
 });
 
+Deno.test("a loopback that fails in the middle of a transfer leaves nothing behind", async () => {
+  using runtime = new FaultyRuntime();
+  assert(runtime.copier.stream.isIdle());
+  const before = resources();
+  const outcomes = new Set<string | undefined>();
+  for (let after = 0, failed = true; failed; after++) {
+    const loopback = await Loopback.open(runtime, new Deadline());
+    runtime.arm("ncclCommGetAsyncError", { code: 6, after });
+    failed = await loopback.round(new Deadline()).then(() => false, (error) => {
+      outcomes.add(error.outcome);
+      return true;
+    });
+    runtime.disarm();
+    await loopback[Symbol.asyncDispose]();
+    assertEquals([runtime.liveBytes, resources()], [0, before], `${after} calls before`);
+  }
+  assertEquals(outcomes, new Set(["unchanged", "unknown"]));
+});
+
 Deno.test("a manager's rehearsal ends with its signal, and leaves the communicator whole", async () => {
   using runtime = new FaultyRuntime();
   const communicator = await alone(runtime);
