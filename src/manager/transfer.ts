@@ -127,6 +127,7 @@ export async function carryOut(
   deadline: Deadline,
   started: number,
 ): Promise<RedistribReport> {
+  const verify = options.verify === true;
   const progress: Progress = { phase: -1, outcome: "unchanged", operations: null, transferId: "", stage: "agreement" };
   try {
     const cuts = reserved === null ? [] : cutsOf(reserved.program, reserved.outgoing);
@@ -135,7 +136,7 @@ export async function carryOut(
     progress.transferId = transferId;
     const { program, positions, catalogue, incoming } = reserved!;
     await move(context, reserved!, cutsByRank, progress, deadline, options);
-    const objections = options.verify === true ? await verifyBytes(context, reserved!, progress, deadline) : [];
+    const objections = verify ? await verifyBytes(context, reserved!, progress, deadline) : [];
     const votes = await bringTogether(context, progress, "commit", encodeReasons(objections), deadline);
     progress.outcome = "unchanged";
     const against = collect(votes.map(decodeReasons));
