@@ -261,7 +261,7 @@ async function rehearsal(device: DeviceRuntime): Promise<Numbers> {
   const started = performance.now();
   const times: number[] = [];
   {
-    await using loopback = await Loopback.open(device, within(30_000));
+    await using loopback = await Loopback.open(device, { timeoutMs: 30_000 });
     while (!loopback.isOver) {
       const began = performance.now();
       const installed = await loopback.round(within(10_000));

@@ -19,7 +19,7 @@ import { itemSize } from "../sample/dtype.ts";
 import type { SequenceSample } from "../sample/sequence_sample.ts";
 import { Scratch } from "../scratch.ts";
 import type { Message } from "../transfer/program.ts";
-import { type Deadline, pollUntil } from "../wait.ts";
+import { type Deadline, pollUntil, type WaitOptions } from "../wait.ts";
 import { ALL_KEYS, batchOf, type BatchShape, partOf } from "./rehearsal_batch.ts";
 import { type Holdings, prepare } from "./reservation.ts";
 import { Storage } from "./storage.ts";
@@ -67,17 +67,11 @@ export class Loopback implements AsyncDisposable {
   }
 
   /** Makes a communicator of one rank, and stores what is to be moved. All or nothing. */
-  static async open(device: DeviceRuntime, deadline: Deadline): Promise<Loopback> {
-    const { remainingMs: timeoutMs, signal } = deadline;
+  static async open(device: DeviceRuntime, options: WaitOptions = {}): Promise<Loopback> {
     await using resources = new AsyncDisposableStack();
+    const uniqueId = device.createUniqueId();
     const communicator = resources.use(
-      await Communicator.init(device, {
-        uniqueId: device.createUniqueId(),
-        rank: 0,
-        worldSize: 1,
-        timeoutMs,
-        ...(signal === undefined ? {} : { signal }),
-      }),
+      await Communicator.init(device, { ...options, uniqueId, rank: 0, worldSize: 1 }),
     );
     const exchange = new Exchange(communicator);
     // It is done with when the communicator has ended.
@@ -163,11 +157,20 @@ function stockOf(
   }
   const plan = (pattern: Pattern, keys: readonly string[]) =>
     new RedistribPlanner({ gpusPerNode: 8 }, tracker).derivePlan(dests, keys, pattern, { meta });
+  const betweenOthers: RedistribStep = {
+    commType: "exchange",
+    root: null,
+    srcs: [1],
+    dsts: [[2]],
+    ids: [half(1, 1)],
+    keys: [...meta.keys],
+  };
   return {
     meta,
     plans: PATTERNS.flatMap((pattern) => [
       plan(pattern, meta.keys),
-      [...inPhases(meta.keys.map((key) => plan(pattern, [key]))), ...betweenOthers(half(1, 1), meta.keys)],
+      // Each key in a phase of its own, and then one in which this rank has no part.
+      [...meta.keys.flatMap((key) => [...plan(pattern, [key]), fence([key])]), betweenOthers],
     ]),
     arriving: dests.get(0)!,
     context: {
@@ -181,22 +184,4 @@ function stockOf(
       flight: new FlightRecorder(),
     },
   };
-}
-
-/** The steps of several plans, each in phases of its own. */
-function inPhases(plans: readonly (readonly RedistribStep[])[]): RedistribStep[] {
-  return plans.flatMap((plan, i) => i === 0 ? plan : [fence([...plan[0]!.keys]), ...plan]);
-}
-
-/** A phase in which this rank has no part. */
-function betweenOthers(ids: readonly string[], keys: readonly string[]): RedistribStep[] {
-  const step: RedistribStep = {
-    commType: "exchange",
-    root: null,
-    srcs: [1],
-    dsts: [[2]],
-    ids: [[...ids]],
-    keys: [...keys],
-  };
-  return [fence([...keys]), step];
 }

@@ -1,5 +1,5 @@
 /**
- * The host's part of some hundred transfers, without peers and without a device, before the first real one.
+ * Some hundred transfers without peers, before the first real one: here the host's part of them, without a device; with one, in `loopback.ts`.
  *
  * The engine interprets code until it has run often enough to be compiled, which a transfer's code has after some hundred transfers: until then each takes
  * two or three times as long, and shares its core with the compiler. A process that starts has time for that, and one that moves batches has not.
@@ -23,7 +23,7 @@ import { DeviceTensor } from "../transfer/device_tensor.ts";
 import { cutsOf } from "../transfer/outgoing.ts";
 import { referenceBytes } from "../transfer/reference_bytes.ts";
 import type { ReplicaGroup } from "../transfer/run.ts";
-import { Deadline, nextTurn, within } from "../wait.ts";
+import { Deadline, nextTurn, type WaitOptions, within } from "../wait.ts";
 import { Loopback } from "./loopback.ts";
 import { ALL_KEYS, batchOf, type BatchShape, partOf } from "./rehearsal_batch.ts";
 import { type Holdings, prepare, releaseStaging, type Reserved } from "./reservation.ts";
@@ -210,16 +210,19 @@ export async function rehearse(device: DeviceRuntime, deadline: Deadline): Promi
     checkSignal();
   }
   const timeoutMs = Math.min(end - performance.now(), MOST_LOOPBACK_MS);
-  if (loopback !== undefined) await within(timeoutMs, loopback);
-  else if (timeoutMs >= LEAST_LOOPBACK_MS) await (loopback = loopBack(device, timeoutMs, signal));
+  if (loopback !== undefined) {
+    await within(timeoutMs, loopback);
+  } else if (timeoutMs >= LEAST_LOOPBACK_MS) {
+    await (loopback = loopBack(device, { timeoutMs, ...(signal === undefined ? {} : { signal }) }));
+  }
   checkSignal();
 }
 
 /** Never throws: what the device or the library refuses is for the real transfers to tell. */
-async function loopBack(device: DeviceRuntime, timeoutMs: number, signal: AbortSignal | undefined): Promise<void> {
-  const deadline = new Deadline({ timeoutMs, ...(signal === undefined ? {} : { signal }) });
+async function loopBack(device: DeviceRuntime, options: WaitOptions): Promise<void> {
+  const deadline = new Deadline(options);
   try {
-    await using transfers = await Loopback.open(device, deadline);
+    await using transfers = await Loopback.open(device, options);
     while (!transfers.isOver) await transfers.round(deadline);
   } catch {
     // It ends here.

@@ -19,9 +19,9 @@ export const ALL_KEYS: readonly string[] = Object.keys(DTYPES);
 
 /** What a batch is like. */
 export interface BatchShape {
-  /** How many. */
+  /** How many ids. */
   readonly ids: number;
-  /** How many there are of each id. */
+  /** How many sequences each id has. */
   readonly sequences: number;
   /** The least elements of a sequence; rewards have one. */
   readonly length: number;

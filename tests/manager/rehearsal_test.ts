@@ -29,10 +29,10 @@ Deno.test("a loopback goes through every plan with a batch of every kind, and le
   const before = resources();
   const deadline = new Deadline();
   {
-    await using loopback = await Loopback.open(runtime, deadline);
+    await using loopback = await Loopback.open(runtime);
     const installed: number[] = [];
     for (let round = 0; round < 24; round++) installed.push(await loopback.round(deadline));
-    // Two thirds of a third of the ids come from each of the others: 20 of 60 with one key or four, and 4 of 12.
+    // Half of a third of the ids comes from each of the others: 20 of 60 together, with one key or four, and 4 of 12.
     assertEquals(installed, Array.from({ length: 24 }, (_, round) => [20, 80, 4][round % 3]));
     assert(!loopback.isOver);
   }
@@ -50,7 +50,7 @@ Deno.test("a loopback that the device or the library refuses leaves nothing behi
   ];
   for (const { call, after, error } of refusals) {
     runtime.arm(call, { code: 2, after, times: 100 });
-    await assertRejects(() => Loopback.open(runtime, new Deadline()), error);
+    await assertRejects(() => Loopback.open(runtime), error);
     assert(runtime.hasFired(call));
     runtime.disarm();
     assertEquals([runtime.liveBytes, resources()], [0, before], `${call}, ${after} calls before`);
@@ -63,7 +63,7 @@ Deno.test("a loopback that fails in the middle of a transfer leaves nothing behi
   const before = resources();
   const outcomes = new Set<string | undefined>();
   for (let after = 0, failed = true; failed; after++) {
-    const loopback = await Loopback.open(runtime, new Deadline());
+    const loopback = await Loopback.open(runtime);
     runtime.arm("ncclCommGetAsyncError", { code: 6, after });
     failed = await loopback.round(new Deadline()).then(() => false, (error) => {
       outcomes.add(error.outcome);
