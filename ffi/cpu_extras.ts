@@ -103,6 +103,8 @@ export const cpuAccountNames = [
   "collectiveBytes",
   /** Groups enqueued and not complete, one for each communicator in them. */
   "outstandingGroups",
+  /** Those of peerBytes and collectiveBytes that the helper copied, with messages under way. */
+  "helperBytes",
 ] as const;
 
 /** The name of an account. */

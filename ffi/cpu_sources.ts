@@ -36,6 +36,8 @@ export const cpuSources: readonly string[] = [
   "group.h",
   "handles.c",
   "handles.h",
+  "helper.c",
+  "helper.h",
   "imports.c",
   "imports.h",
   "inquiry.c",

@@ -24,6 +24,7 @@ enum account {
   ACCOUNT_VIOLATIONS,          /* calls refused because they break a rule of the device or of NCCL */
   ACCOUNT_COLLECTIVE_BYTES,    /* bytes that collectives of this process copied from their peers */
   ACCOUNT_OUTSTANDING_GROUPS,  /* groups enqueued and not complete, one for each communicator in them */
+  ACCOUNT_HELPER_BYTES,        /* those of PEER_BYTES and COLLECTIVE_BYTES that the helper copied, with messages under way */
   ACCOUNT_COUNT,
 };
 

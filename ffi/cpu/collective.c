@@ -13,6 +13,7 @@
 #include "copy_bytes.h"
 #include "faults.h"
 #include "group.h"
+#include "helper.h"
 #include "process.h"
 
 /* Bytes that are reduced in one go, and for which the inputs are brought together. */
@@ -130,7 +131,7 @@ static bool can_read(const struct communicator *communicator, const struct opera
 
 /* Copies some more of one rank's part. */
 static enum step copy_part(struct communicator *communicator, struct operation *operation, int rank, char *to, size_t *budget) {
-  size_t bytes = operation->bytes - operation->done;
+  size_t bytes = operation_left(operation);
   if (bytes > *budget) bytes = *budget;
   if (bytes > 0) {
     const char *from;
@@ -149,12 +150,13 @@ static enum step copy_part(struct communicator *communicator, struct operation *
       if (communicator->fault != ncclSuccess) return STEP_STUCK;
       if (is_short(operation)) from = posting->bytes + operation->done;
       if (from == NULL) return STEP_STUCK;
+      if (operation->kind == OPERATION_BROADCAST) helper_share(operation, communicator_peer(communicator, rank), posting->offset);
     }
     if (to + operation->done != from) copy_bytes(to + operation->done, from, bytes, operation->bytes);
     operation->done += bytes;
     *budget -= bytes;
   }
-  if (operation->done < operation->bytes) return bytes > 0 ? STEP_MOVED : STEP_STUCK;
+  if (!operation_is_copied(operation)) return bytes > 0 ? STEP_MOVED : STEP_STUCK;
   if (rank != communicator->rank) {
     if (!can_read(communicator, operation, rank)) return STEP_STUCK;
     communicator->received_bytes[rank] += operation->bytes;

@@ -2,7 +2,6 @@
 
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
 
@@ -184,21 +183,7 @@ static void *work(void *unused) {
   return NULL;
 }
 
-static void start_worker(void) {
-  if (process_self() == NULL) return;
-  worker.started = true;
-  /* Signals are the caller's business. */
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  pthread_attr_t attributes;
-  pthread_attr_init(&attributes);
-  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  pthread_t thread;
-  if (pthread_create(&thread, &attributes, work, NULL) != 0) worker.started = false;
-  pthread_attr_destroy(&attributes);
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
-}
+static void start_worker(void) { worker.started = process_self() != NULL && thread_start(work); }
 
 void engine_pending(void) {
   if (!worker.started) {

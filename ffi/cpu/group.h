@@ -45,6 +45,8 @@ struct operation {
   uint64_t sequence; /* of this pair and direction, or of the communicator's collectives */
   bool posted;
   size_t done; /* bytes copied or reduced, of the part under way */
+  size_t shared;      /* bytes at the end of a message that were given to the helper */
+  uint64_t last_part; /* the number of the last part that it was given of it; 0 before */
   /* Collectives only. */
   bool finished;  /* it has read all it needs */
   int current;    /* the rank whose part is being copied, or -1 */
@@ -82,6 +84,10 @@ void group_fail(ncclResult_t result);
 /* Checks a call's operation and adds it to the calling thread's group; outside one it is a group of its own. */
 ncclResult_t operation_add(const char *call, struct operation arguments, const void *from, void *to);
 
+/* Bytes that are neither copied nor given to the helper, of the part under way. */
+static inline size_t operation_left(const struct operation *operation) { return operation->bytes - operation->done - operation->shared; }
+/* Whether all bytes of the part under way are copied. */
+bool operation_is_copied(const struct operation *operation);
 void operation_free(struct operation *operation);
 /* The operation and all after it. */
 void operations_free(struct operation *operation);

@@ -7,7 +7,12 @@
 #include "device.h"
 #include "faults.h"
 #include "group.h"
+#include "helper.h"
 #include "memory.h"
+
+bool operation_is_copied(const struct operation *operation) {
+  return operation_left(operation) == 0 && helper_has_done(operation);
+}
 
 void operation_free(struct operation *operation) {
   /* Only operations that were launched have a stage, and those are freed with the lock held. */
@@ -51,6 +56,8 @@ static void detach(struct launch *launch) {
 
 void launch_drop(struct launch *launch) {
   detach(launch);
+  /* It may be at a message of this launch, or at one that this launch sends to a rank of the same process. */
+  helper_finish();
   operations_free(launch->operations);
   launch->operations = NULL;
 }

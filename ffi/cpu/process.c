@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "helper.h"
 #include "memory.h"
 #include "shared_file.h"
 
@@ -44,6 +46,21 @@ uint64_t now_nanoseconds(void) {
 void nap(uint64_t nanoseconds) {
   struct timespec time = {.tv_sec = (time_t)(nanoseconds / 1000000000u), .tv_nsec = (long)(nanoseconds % 1000000000u)};
   nanosleep(&time, NULL);
+}
+
+bool thread_start(void *(*run)(void *)) {
+  /* Signals are the caller's business. */
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  pthread_t thread;
+  bool started = pthread_create(&thread, &attributes, run, NULL) == 0;
+  pthread_attr_destroy(&attributes);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  return started;
 }
 
 /* State and start time of a process, from the fields after its name, which may hold blanks and parentheses itself. */
@@ -153,6 +170,7 @@ static bool map_up_to(struct peer *peer, uint64_t size) {
     while (reserved < 2 * size) reserved *= 2;
     char *range = reserve_addresses(reserved);
     if (range == NULL) return false;
+    helper_finish();
     if (peer->heap != NULL) munmap(peer->heap, peer->reserved);
     peer->heap = range;
     peer->reserved = reserved;

@@ -38,7 +38,7 @@ bool process_alive(int pid, uint64_t start_time);
 /* The process, shared by all who ask for the same; NULL when it cannot be reached. Lock held. */
 struct peer *peer_open(int pid, uint64_t start_time, int control_fd, int heap_fd);
 void peer_close(struct peer *peer);
-/* Where bytes of the peer's heap can be read; NULL when it cannot be mapped. Valid until the lock is dropped. */
+/* Where bytes of the peer's heap can be read; NULL when it cannot be mapped. Valid until the lock is dropped, and for the helper. */
 const void *peer_bytes(struct peer *peer, uint64_t offset, uint64_t bytes);
 /* Wakes the threads of a peer that sleep. What they are to see must have been stored before. */
 void peer_ring(struct peer *peer);
@@ -52,6 +52,9 @@ void self_ring(void);
 uint32_t doorbell_arm(void);
 /* Sleeps until the count differs from `seen`, or some nanoseconds have passed. Lock not held. */
 void doorbell_wait(uint32_t seen, uint64_t nanoseconds);
+
+/* Starts a thread that ends with the process, and leaves signals to the others; whether it could. */
+bool thread_start(void *(*run)(void *));
 
 /* Nanoseconds of the monotonic clock. */
 uint64_t now_nanoseconds(void);

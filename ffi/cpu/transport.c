@@ -9,6 +9,7 @@
 #include "copy_bytes.h"
 #include "faults.h"
 #include "group.h"
+#include "helper.h"
 #include "process.h"
 
 enum step send_step(struct communicator *communicator, struct operation *operation) {
@@ -48,12 +49,13 @@ enum step receive_step(struct communicator *communicator, struct operation *oper
     return STEP_STUCK;
   }
   if (!world_has(communicator->world, peer)) return STEP_STUCK;
-  size_t bytes = operation->bytes - operation->done;
+  size_t bytes = operation_left(operation);
   if (bytes > *budget) bytes = *budget;
   if (faults_armed() && fault_holds_message(communicator, operation, peer, &bytes)) return STEP_STUCK;
   if (bytes > 0) {
     struct peer *process = communicator_peer(communicator, peer);
     if (process == NULL) return STEP_STUCK;
+    helper_share(operation, process, slot.offset);
     const void *from = peer_bytes(process, slot.offset + operation->done, bytes);
     if (from == NULL) {
       communicator_fail(communicator, ncclSystemError, "rank %d cannot map the device memory of rank %d", communicator->rank, peer);
@@ -63,7 +65,7 @@ enum step receive_step(struct communicator *communicator, struct operation *oper
     operation->done += bytes;
     *budget -= bytes;
   }
-  if (operation->done < operation->bytes) return bytes > 0 ? STEP_MOVED : STEP_STUCK;
+  if (!operation_is_copied(operation)) return bytes > 0 ? STEP_MOVED : STEP_STUCK;
   if (!world_has(communicator->world, peer)) return STEP_STUCK;
   atomic_store_explicit(&pair->consumed, operation->sequence + 1, memory_order_release);
   communicator_ring(communicator, peer);

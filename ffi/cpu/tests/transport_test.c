@@ -155,6 +155,57 @@ static void growing_heap(int rank, int count, struct shared *shared) {
 
 TEST(a_receiver_follows_the_senders_heap_as_it_grows) { in_processes(2, growing_heap, -1); }
 
+static void gather_of_long_messages(int rank, int count, struct shared *shared) {
+  struct one one;
+  one_open(&one, rank, count, shared, false);
+  /* No multiple of what the helper copies at once. */
+  const size_t bytes = (size_t)(9 << 20) + 12345;
+  char *from = device_bytes(bytes, rank), *to = rank == 0 ? device_bytes(bytes * (size_t)count, 77) : NULL;
+  for (int round = 0; round < 5; round++) {
+    fill(from, bytes, rank * 5 + round);
+    OK(ncclGroupStart());
+    for (int peer = 1; rank == 0 && peer < count; peer++) {
+      OK(ncclRecv(to + bytes * (size_t)peer, bytes, ncclUint8, peer, one.comm, one.stream));
+    }
+    if (rank != 0) OK(ncclSend(from, bytes, ncclUint8, 0, one.comm, one.stream));
+    ncclGroupEnd();
+    OK(settle(one.comm));
+    drain(one.stream);
+    for (int peer = 1; rank == 0 && peer < count; peer++) CHECK(holds(to + bytes * (size_t)peer, bytes, peer * 5 + round));
+  }
+  uint64_t helped = account(ACCOUNT_HELPER_BYTES);
+  CHECK(rank == 0 && sysconf(_SC_NPROCESSORS_ONLN) > 1 ? helped > 0 : helped == 0);
+  CHECK(helped < account(ACCOUNT_PEER_BYTES) || helped == 0);
+  one_close(&one);
+}
+
+TEST(the_helper_takes_parts_of_long_messages) { in_processes(4, gather_of_long_messages, -1); }
+
+TEST(an_abort_waits_for_the_helper) {
+  const size_t bytes = (size_t)16 << 20;
+  for (int round = 0; round < 30; round++) {
+    struct ranks ranks;
+    ranks_open(&ranks, 2, false);
+    use_rank(0);
+    void *from = device_bytes(bytes, round);
+    use_rank(1);
+    void *to = device_bytes(bytes, 99);
+    ncclSend(from, bytes, ncclUint8, 1, ranks.comm[0], ranks.stream[0]);
+    ncclRecv(to, bytes, ncclUint8, 0, ranks.comm[1], ranks.stream[1]);
+    /* Whichever end it is: the memory of both can be used again. */
+    OK(ncclCommAbort(ranks.comm[round % 2]));
+    uint64_t copied = account(ACCOUNT_HELPER_BYTES);
+    sleep_ms(2);
+    CHECK_EQUAL(account(ACCOUNT_HELPER_BYTES), copied);
+    OK(ncclCommAbort(ranks.comm[1 - round % 2]));
+    CHECK(!holds(to, bytes, round));
+    OK(cudaFree(from));
+    OK(cudaFree(to));
+    for (int rank = 0; rank < 2; rank++) OK(cudaStreamDestroy(ranks.stream[rank]));
+  }
+  CHECK(sysconf(_SC_NPROCESSORS_ONLN) < 2 || account(ACCOUNT_HELPER_BYTES) > 0);
+}
+
 TEST(work_goes_on_while_nobody_polls) {
   struct ranks ranks;
   ranks_open(&ranks, 2, false);

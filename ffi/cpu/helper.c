@@ -1,0 +1,108 @@
+/* For the cores that a thread may run on. */
+#define _GNU_SOURCE
+#include "helper.h"
+
+#include <linux/futex.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "accounts.h"
+#include "copy_bytes.h"
+#include "faults.h"
+#include "group.h"
+#include "process.h"
+
+/* Bytes of one part: some 40 microseconds. A message is shared while twice as many are left. */
+#define PART_BYTES ((size_t)512 << 10)
+/* Parts that it has at most: one under way, and one so that it need not wait for the next. */
+#define MOST_PARTS 2
+/* For how long it looks for a next part before it sleeps, in nanoseconds. */
+#define LONGEST_LOOK ((uint64_t)50000)
+
+struct part {
+  char *to;
+  const char *from;
+  size_t whole; /* bytes of the message */
+};
+
+static struct part parts[MOST_PARTS];
+/* Parts so far; both count on for ever, part i is in place i % MOST_PARTS. */
+static _Atomic uint64_t given, copied;
+
+static enum { NOT_STARTED, RUNNING, NONE } state;
+static _Atomic uint32_t bell; /* a futex: counts the wakings */
+static _Atomic bool asleep;
+
+static void sleep_until_woken(uint64_t seen) {
+  uint32_t count = atomic_load(&bell);
+  /* It says that it sleeps and then looks once more; the giver gives and then looks whether it sleeps. One sees the other. */
+  atomic_store(&asleep, true);
+  if (atomic_load(&given) == seen) syscall(SYS_futex, (uint32_t *)&bell, FUTEX_WAIT_PRIVATE, count, NULL, NULL, 0);
+  atomic_store(&asleep, false);
+}
+
+static void *help(void *unused) {
+  (void)unused;
+  uint64_t next = 0, idle_since = now_nanoseconds();
+  for (;;) {
+    if (atomic_load(&given) > next) {
+      struct part part = parts[next % MOST_PARTS];
+      copy_bytes(part.to, part.from, PART_BYTES, part.whole);
+      account_add(ACCOUNT_HELPER_BYTES, PART_BYTES);
+      atomic_store_explicit(&copied, ++next, memory_order_release);
+      self_ring();
+      idle_since = now_nanoseconds();
+    } else if (now_nanoseconds() - idle_since < LONGEST_LOOK) {
+      sched_yield();
+    } else {
+      sleep_until_woken(next);
+      idle_since = now_nanoseconds();
+    }
+  }
+  return NULL;
+}
+
+static void start(void) {
+  state = NONE;
+  cpu_set_t cores;
+  if (process_self() == NULL || sched_getaffinity(0, sizeof cores, &cores) != 0 || CPU_COUNT(&cores) < 2) return;
+  if (thread_start(help)) state = RUNNING;
+}
+
+static uint64_t copied_so_far(void) { return atomic_load_explicit(&copied, memory_order_acquire); }
+
+static bool takes_more(void) {
+  if (state == NOT_STARTED) start();
+  return state == RUNNING && atomic_load_explicit(&given, memory_order_relaxed) - copied_so_far() < MOST_PARTS;
+}
+
+static uint64_t give(struct part part) {
+  uint64_t number = atomic_load_explicit(&given, memory_order_relaxed);
+  parts[number % MOST_PARTS] = part;
+  atomic_store(&given, number + 1);
+  if (atomic_load(&asleep)) {
+    atomic_fetch_add(&bell, 1);
+    syscall(SYS_futex, (uint32_t *)&bell, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+  }
+  return number + 1;
+}
+
+void helper_share(struct operation *operation, struct peer *sender, uint64_t offset) {
+  if (faults_armed()) return;
+  while (operation_left(operation) >= 2 * PART_BYTES && takes_more()) {
+    size_t start = operation->bytes - operation->shared - PART_BYTES;
+    const char *from = peer_bytes(sender, offset + start, PART_BYTES);
+    if (from == NULL) return;
+    operation->shared += PART_BYTES;
+    operation->last_part = give((struct part){.to = operation->to + start, .from = from, .whole = operation->bytes});
+  }
+}
+
+bool helper_has_done(const struct operation *operation) { return copied_so_far() >= operation->last_part; }
+
+void helper_finish(void) {
+  while (copied_so_far() < atomic_load_explicit(&given, memory_order_relaxed)) sched_yield();
+}
