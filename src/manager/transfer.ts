@@ -27,7 +27,7 @@ import type { RedistribStep } from "../plan/step.ts";
 import type { SequenceSample } from "../sample/sequence_sample.ts";
 import { type Cut, cutsOf } from "../transfer/outgoing.ts";
 import type { Message, Phase } from "../transfer/program.ts";
-import { referenceBytes } from "../transfer/reference_bytes.ts";
+import { type ReferenceBytes, referenceBytes } from "../transfer/reference_bytes.ts";
 import { peersOf, type ReplicaGroup, runProgram } from "../transfer/run.ts";
 import { Deadline, WaitEndedError, type WaitOptions } from "../wait.ts";
 import { type Fingerprint, hexOf } from "./fingerprint.ts";
@@ -134,8 +134,8 @@ export async function carryOut(
     const verdict: Verdict = { digest, sequence: context.sequence, refusals, cuts };
     const { transferId, cutsByRank } = await agree(context, progress, verdict, deadline);
     progress.transferId = transferId;
-    const { program, positions, catalogue, incoming } = reserved!;
-    await move(context, reserved!, cutsByRank, progress, deadline, options);
+    const { program, incoming } = reserved!;
+    const reference = await move(context, reserved!, plan, cutsByRank, progress, deadline, options);
     const objections = verify ? await verifyBytes(context, reserved!, progress, deadline) : [];
     const votes = await bringTogether(context, progress, "commit", encodeReasons(objections), deadline);
     progress.outcome = "unchanged";
@@ -144,7 +144,6 @@ export async function carryOut(
     context.lastCommitted = transferId;
     context.holdings.storage.install(incoming);
     releaseStaging(reserved!);
-    const reference = referenceBytes(plan, positions, catalogue, context.communicator.rank, context.gatherGroups);
     return {
       transferId,
       phases: program.phases.length,
@@ -266,19 +265,23 @@ function startBehindUploads({ communicator, holdings: { device } }: TransferCont
   communicator.stream.waitFor(written);
 }
 
+/** Runs the program. What the reference would have moved is counted meanwhile. */
 async function move(
   context: TransferContext,
   reserved: Reserved,
+  plan: readonly RedistribStep[],
   cuts: readonly (readonly Cut[])[],
   progress: Progress,
   deadline: Deadline,
   options: RedistributeOptions,
-): Promise<void> {
-  const { communicator, holdings: { replicaGroups, device } } = context;
-  const { program, catalogue, places, outgoing, staging } = reserved;
+): Promise<ReferenceBytes> {
+  const { communicator, holdings: { replicaGroups, device }, gatherGroups } = context;
+  const { program, positions, catalogue, places, outgoing, staging } = reserved;
   if (!device.copier.stream.isIdle()) startBehindUploads(context);
   const totalBytes = program.bytesSent + program.bytesReceived;
   let bytes = 0;
+  const count = () => referenceBytes(plan, positions, catalogue, communicator.rank, gatherGroups);
+  let reference: ReferenceBytes | undefined;
   await runProgram(program, {
     communicator,
     replicaGroups,
@@ -293,7 +296,10 @@ async function move(
       progress.phase = number;
       progress.stage = "phase";
       progress.operations = phase;
-      if (event === "awaited") return;
+      if (event === "awaited") {
+        reference ??= count();
+        return;
+      }
       const entry = { transfer: context.sequence, stage: "phase", phase: number, event } as const;
       if (event === "enqueued") {
         const { steps, keys, sends, receives } = contentsOf(phase, reserved, replicaGroups);
@@ -308,6 +314,7 @@ async function move(
   });
   progress.phase = -1;
   progress.operations = null;
+  return reference ?? count();
 }
 
 /** Compares what arrived with what its senders had. */
