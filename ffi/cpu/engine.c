@@ -156,9 +156,9 @@ static void *work(void *unused) {
     uint64_t now = now_nanoseconds();
     uint64_t driven = atomic_load_explicit(&last_driven, memory_order_relaxed);
     if (driven + TAKE_OVER > now || atomic_load_explicit(&waiting, memory_order_relaxed) > 0) {
-      /* Somebody is at it. Longer naps while that goes on, to cost them little. */
-      nap(naps < 4 ? TAKE_OVER : 3 * TAKE_OVER);
-      if (naps < 4) naps++;
+      /* Somebody is at it. Longer naps while that goes on, to cost them little: each takes the core from a rank twice. */
+      nap(naps < 4 ? TAKE_OVER : naps < 16 ? 3 * TAKE_OVER : 10 * TAKE_OVER);
+      if (naps < 16) naps++;
       continue;
     }
     naps = 0;
