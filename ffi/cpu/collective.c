@@ -142,6 +142,11 @@ static enum step copy_part(struct communicator *communicator, struct operation *
       if (posting == NULL || !can_read(communicator, operation, rank)) return STEP_STUCK;
       if (faults_armed() && fault_holds_message(communicator, operation, rank, &bytes)) return STEP_STUCK;
       if (bytes == 0) return STEP_STUCK;
+      if (operation->kind == OPERATION_BROADCAST) {
+        struct peer *root = communicator_peer(communicator, rank);
+        if (root == NULL) return STEP_STUCK;
+        bytes = helper_share(operation, root, posting->offset, bytes);
+      }
       /*
        * Of short parts too, so that a rank whose memory cannot be mapped is found out by the first of them, and not in the middle of a
        * transfer; unless it is done and gone.
@@ -150,7 +155,6 @@ static enum step copy_part(struct communicator *communicator, struct operation *
       if (communicator->fault != ncclSuccess) return STEP_STUCK;
       if (is_short(operation)) from = posting->bytes + operation->done;
       if (from == NULL) return STEP_STUCK;
-      if (operation->kind == OPERATION_BROADCAST) helper_share(operation, communicator_peer(communicator, rank), posting->offset);
     }
     if (to + operation->done != from) copy_bytes(to + operation->done, from, bytes, operation->bytes);
     operation->done += bytes;

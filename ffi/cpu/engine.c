@@ -12,7 +12,7 @@
 #define MICROSECOND ((uint64_t)1000)
 #define MILLISECOND (1000 * MICROSECOND)
 
-/* The worker leaves the queues alone for this long after somebody else drove them. */
+/* The worker leaves the queues alone for at least this long after somebody else drove them. */
 #define TAKE_OVER (3 * MILLISECOND)
 /* Naps without anything pending before the worker sleeps until it is called. */
 #define IDLE_NAPS 16

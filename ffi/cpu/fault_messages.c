@@ -106,7 +106,8 @@ static bool pass(struct communicator *communicator, const struct operation *oper
   uint64_t now = now_nanoseconds();
   bool begins = held->until == 0;
   if (begins) decide(communicator, sender, rules, count, held, now);
-  size_t middle = operation->bytes / 2;
+  /* What the helper was given before faults were armed goes past them. */
+  size_t middle = (operation->bytes - operation->shared) / 2;
   if (held->signal != 0 && operation->done < middle) {
     if (*bytes > middle - operation->done) *bytes = middle - operation->done;
   } else if (held->until <= now) {

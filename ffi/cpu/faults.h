@@ -39,7 +39,7 @@ struct held {
 bool fault_holds_group(struct launch *launch);
 /*
  * Whether a message from a rank to this one is kept back; else how many of `bytes` may be copied now, which the caller does then.
- * operation->done says how much of the message was copied. Lock held.
+ * operation->done says how much of the message was copied, beside what the helper was given before. Lock held.
  */
 bool fault_holds_message(struct communicator *communicator, struct operation *operation, int sender, size_t *bytes);
 /* The same for what all other ranks give to a reduction, which is read all at once. */

@@ -44,7 +44,7 @@ struct operation {
 
   uint64_t sequence; /* of this pair and direction, or of the communicator's collectives */
   bool posted;
-  size_t done; /* bytes copied or reduced, of the part under way */
+  size_t done;        /* bytes copied or reduced, of the part under way */
   size_t shared;      /* bytes at the end of a message that were given to the helper */
   uint64_t last_part; /* the number of the last part that it was given of it; 0 before */
   /* Collectives only. */

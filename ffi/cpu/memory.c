@@ -9,6 +9,7 @@
 
 #include "accounts.h"
 #include "device.h"
+#include "helper.h"
 #include "imports.h"
 #include "process.h"
 #include "settings.h"
@@ -222,6 +223,8 @@ static void poison(const struct block *block) {
 }
 
 void heap_free(struct block *block) {
+  /* It may read there for a rank of this process, of which a revoked sender knows nothing. */
+  helper_finish();
   poison(block);
   heap.live[device_physical(block->device)] -= block->bytes;
   account_subtract(ACCOUNT_LIVE_ALLOCATIONS, 1);

@@ -150,13 +150,19 @@ struct peer *peer_open(int pid, uint64_t start_time, int control_fd, int heap_fd
   return peer;
 }
 
+static void unmap_heap(struct peer *peer) {
+  /* It may be reading there. */
+  helper_finish();
+  munmap(peer->heap, peer->reserved);
+}
+
 void peer_close(struct peer *peer) {
   if (--peer->references > 0) return;
   struct peer **link = &peers;
   while (*link != peer) link = &(*link)->next;
   *link = peer->next;
   if (!peer->own) {
-    if (peer->heap != NULL) munmap(peer->heap, peer->reserved);
+    if (peer->heap != NULL) unmap_heap(peer);
     munmap(peer->control, CONTROL_BYTES);
     close(peer->heap_fd);
   }
@@ -170,8 +176,7 @@ static bool map_up_to(struct peer *peer, uint64_t size) {
     while (reserved < 2 * size) reserved *= 2;
     char *range = reserve_addresses(reserved);
     if (range == NULL) return false;
-    helper_finish();
-    if (peer->heap != NULL) munmap(peer->heap, peer->reserved);
+    if (peer->heap != NULL) unmap_heap(peer);
     peer->heap = range;
     peer->reserved = reserved;
     peer->mapped = 0;

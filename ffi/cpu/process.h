@@ -38,7 +38,10 @@ bool process_alive(int pid, uint64_t start_time);
 /* The process, shared by all who ask for the same; NULL when it cannot be reached. Lock held. */
 struct peer *peer_open(int pid, uint64_t start_time, int control_fd, int heap_fd);
 void peer_close(struct peer *peer);
-/* Where bytes of the peer's heap can be read; NULL when it cannot be mapped. Valid until the lock is dropped, and for the helper. */
+/*
+ * Where bytes of the peer's heap can be read; NULL when it cannot be mapped. Valid until the next call for this peer, or the lock is dropped;
+ * for the helper until it has finished.
+ */
 const void *peer_bytes(struct peer *peer, uint64_t offset, uint64_t bytes);
 /* Wakes the threads of a peer that sleep. What they are to see must have been stored before. */
 void peer_ring(struct peer *peer);

@@ -55,7 +55,7 @@ enum step receive_step(struct communicator *communicator, struct operation *oper
   if (bytes > 0) {
     struct peer *process = communicator_peer(communicator, peer);
     if (process == NULL) return STEP_STUCK;
-    helper_share(operation, process, slot.offset);
+    bytes = helper_share(operation, process, slot.offset, bytes);
     const void *from = peer_bytes(process, slot.offset + operation->done, bytes);
     if (from == NULL) {
       communicator_fail(communicator, ncclSystemError, "rank %d cannot map the device memory of rank %d", communicator->rank, peer);
