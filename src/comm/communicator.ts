@@ -48,7 +48,8 @@ export class Communicator implements AsyncDisposable {
   readonly #device: DeviceRuntime;
   readonly #parent: Communicator | null;
   readonly #children = new Set<Communicator>();
-  readonly #outstanding = new Set<IssuedGroup>();
+  /** Few as a rule, and mostly one: a Set would be made larger and smaller again for each. */
+  readonly #outstanding: IssuedGroup[] = [];
   readonly #freeEvents: Event[] = [];
   readonly #stateOut = new Int32Array(1);
   #calls: GroupCalls;
@@ -161,7 +162,7 @@ export class Communicator implements AsyncDisposable {
       throw ncclError(libraries, "ncclGroupStart", code);
     }
     const group = new IssuedGroup(event, () => this.#check(what), (finished) => this.#finished(finished));
-    this.#outstanding.add(group);
+    this.#outstanding.push(group);
     this.#device.groupStarted();
     try {
       issue(this.#calls);
@@ -312,7 +313,7 @@ export class Communicator implements AsyncDisposable {
   }
 
   #finished(group: IssuedGroup): void {
-    this.#outstanding.delete(group);
+    this.#outstanding.splice(this.#outstanding.indexOf(group), 1);
     this.#device.groupFinished();
     // One for the next group; a transfer of many phases needs more only while it runs.
     if (this.#freeEvents.length === 0) this.#freeEvents.push(group.event);
