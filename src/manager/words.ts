@@ -63,7 +63,8 @@ export function decodeVerdict(bytes: Uint8Array): Verdict {
   };
   const digest = nextList();
   const sequence = next() + next() * 2 ** 32;
-  const cuts = Array.from({ length: next() }, () => nextList() as unknown as Cut);
+  const cuts: Cut[] = [];
+  for (let left = next(); left > 0; left--) cuts.push(nextList() as unknown as Cut);
   return { digest, sequence, cuts, refusals: decodeReasons(bytes.subarray(Uint32Array.BYTES_PER_ELEMENT * at)) };
 }
 

@@ -148,7 +148,8 @@ function tablesOf(plan: readonly RedistribStep[], context: WayContext, scratch: 
 }
 
 function likeKeysOf(plan: readonly RedistribStep[], context: WayContext, fencesBefore: Int32Array): LikeKeys[] {
-  const stepsOfKey = Array.from({ length: context.keyCount }, (): number[] => []);
+  const stepsOfKey: number[][] = [];
+  while (stepsOfKey.length < context.keyCount) stepsOfKey.push([]);
   for (let n = 0; n < plan.length; n++) for (const key of plan[n]!.keys) stepsOfKey[context.placeOfKey(key)]!.push(n);
   /** By step where its ids begin among those of the plan. */
   let begins: Int32Array | undefined;
