@@ -32,15 +32,13 @@ static struct part parts[MOST_PARTS];
 static _Atomic uint64_t given, copied;
 
 static enum { NOT_STARTED, RUNNING, NONE } state;
-static _Atomic uint32_t bell; /* a futex: counts the wakings */
-static _Atomic bool asleep;
+static _Atomic uint32_t asleep; /* a futex: 1 while it may be waiting, the giver sets it to 0 */
 
 static void sleep_until_woken(uint64_t seen) {
-  uint32_t count = atomic_load(&bell);
   /* It says that it sleeps and then looks once more; the giver gives and then looks whether it sleeps. One sees the other. */
-  atomic_store(&asleep, true);
-  if (atomic_load(&given) == seen) syscall(SYS_futex, (uint32_t *)&bell, FUTEX_WAIT_PRIVATE, count, NULL, NULL, 0);
-  atomic_store(&asleep, false);
+  atomic_store(&asleep, 1);
+  if (atomic_load(&given) == seen) syscall(SYS_futex, (uint32_t *)&asleep, FUTEX_WAIT_PRIVATE, 1, NULL, NULL, 0);
+  atomic_store(&asleep, 0);
 }
 
 static void *help(void *unused) {
@@ -82,10 +80,7 @@ static uint64_t give(struct part part) {
   uint64_t number = atomic_load_explicit(&given, memory_order_relaxed);
   parts[number % MOST_PARTS] = part;
   atomic_store(&given, number + 1);
-  if (atomic_load(&asleep)) {
-    atomic_fetch_add(&bell, 1);
-    syscall(SYS_futex, (uint32_t *)&bell, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
-  }
+  if (atomic_exchange(&asleep, 0) != 0) syscall(SYS_futex, (uint32_t *)&asleep, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
   return number + 1;
 }
 
