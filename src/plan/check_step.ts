@@ -149,10 +149,20 @@ function requireNull(value: unknown, place: string, why: string): void {
 }
 
 function requireOnce(list: readonly unknown[], place: string, what: "rank" | "id" | "key"): void {
-  if (list.length < 2 || new Set(list).size === list.length) return;
+  if (list.length <= FEW ? !hasTwice(list) : new Set(list).size === list.length) return;
   const seen = new Set<unknown>();
   const again = list.findIndex((item) => seen.has(item) || !seen.add(item));
   throw namedTwice(list[again], `${place}[${again}]`, what);
+}
+
+/** Up to this many elements of a list are compared one by one, which is faster than to make a set. */
+const FEW = 16;
+
+function hasTwice(list: readonly unknown[]): boolean {
+  for (let i = 1; i < list.length; i++) {
+    for (let k = 0; k < i; k++) if (list[i] === list[k]) return true;
+  }
+  return false;
 }
 
 function namedTwice(value: unknown, place: string, what: "rank" | "id" | "key"): PlanError {

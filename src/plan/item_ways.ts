@@ -7,7 +7,7 @@
  * - A rank that the plan shows to have an item is not sent it again.
  * - In an exchange the source sends to each destination itself. Else one copy leaves the source: to the destination whose turn it is, and those that have
  *   the item pass it on. Movements to several destinations come in shares with different turns, so that all of them pass on equally much (see
- *   `forEachMovement`). Where the destinations hold a whole replica group, one copy goes to a member, and a broadcast to the others; the members that get
+ *   `movementsOf`). Where the destinations hold a whole replica group, one copy goes to a member, and a broadcast to the others; the members that get
  *   it of several groups pass it on as single destinations do.
  * - An exchange without sources is a *fence*: what stands behind it in the plan starts in a later phase than all that stands before it.
  *
@@ -17,12 +17,12 @@
  * @module
  */
 
-import { countIds, forEachMovement, idListsOf, type Movement } from "./movements.ts";
+import { countIdsOf, type Movement, type Movements, movementsOf } from "./movements.ts";
 import { Scratch } from "../scratch.ts";
 import { sameList } from "./same_list.ts";
 import { SetTree } from "./set_tree.ts";
 import { isFence, type RedistribStep } from "./step.ts";
-import { countsOf, startsOf, stretchOf } from "./stretches.ts";
+import { countsOf, grown, startsOf, stretchOf } from "./stretches.ts";
 
 /** A replica group that broadcasts of items go through. */
 export interface ReplicaRanks {
@@ -105,19 +105,6 @@ export function forEachWay(plan: readonly RedistribStep[], context: WayContext, 
   return pathfinder.phases;
 }
 
-/** A movement and its place in the plan. */
-interface Move {
-  readonly movement: Movement;
-  /** The positions of its ids: those from `begin` to `end`. */
-  readonly ids: Int32Array;
-  readonly begin: number;
-  readonly end: number;
-  /** The position of its step. */
-  readonly step: number;
-  /** How many fences stand before it. */
-  readonly fences: number;
-}
-
 /** Keys whose items go the same ways. */
 interface LikeKeys {
   readonly keys: number[];
@@ -130,24 +117,26 @@ function tablesOf(plan: readonly RedistribStep[], context: WayContext, scratch: 
   const fences = scratch.int32(plan.length);
   for (let n = 0; n < plan.length; n++) fences[n] = Number(isFence(plan[n]!));
   const fencesBefore = startsOf(fences, scratch.int32(plan.length + 1));
-  const sets = likeKeysOf(plan, context, fencesBefore);
+  const sets = likeKeysOf(plan, context, fencesBefore, scratch);
   const wanted = scratch.uint8(plan.length);
   for (const { steps: [first] } of sets) for (const step of first!) wanted[step] = 1;
-  const moves: Move[] = [];
-  const visit: Parameters<typeof forEachMovement>[2] = (step, movement, ids, begin, end) => {
-    if (begin === end) return;
-    moves.push({ movement, ids, begin, end, step, fences: fencesBefore[step]! });
-  };
-  forEachMovement(plan, context.positions, visit, (step) => wanted[step] === 1, scratch);
+  const movements = movementsOf(plan, context.positions, wanted, scratch);
   return sets.map((set) => {
-    if (sets.length === 1) return new Table(set, moves, context.idCount, scratch);
-    const taken = scratch.uint8(plan.length);
-    for (const step of set.steps[0]!) taken[step] = 1;
-    return new Table(set, moves.filter(({ step }) => taken[step] === 1), context.idCount, scratch);
+    let taken = wanted;
+    if (sets.length > 1) {
+      taken = scratch.uint8(plan.length);
+      for (const step of set.steps[0]!) taken[step] = 1;
+    }
+    return new Table(set, movements, taken, fencesBefore, context.idCount, scratch);
   });
 }
 
-function likeKeysOf(plan: readonly RedistribStep[], context: WayContext, fencesBefore: Int32Array): LikeKeys[] {
+function likeKeysOf(
+  plan: readonly RedistribStep[],
+  context: WayContext,
+  fencesBefore: Int32Array,
+  scratch: Scratch,
+): LikeKeys[] {
   const stepsOfKey: number[][] = [];
   while (stepsOfKey.length < context.keyCount) stepsOfKey.push([]);
   for (let n = 0; n < plan.length; n++) for (const key of plan[n]!.keys) stepsOfKey[context.placeOfKey(key)]!.push(n);
@@ -156,7 +145,7 @@ function likeKeysOf(plan: readonly RedistribStep[], context: WayContext, fencesB
   /** Whether two steps differ in nothing but their keys. */
   const alike = (a: number, b: number): boolean => {
     if (fencesBefore[a] !== fencesBefore[b] || !sameButForKeys(plan[a]!, plan[b]!)) return false;
-    begins ??= startsOf(Int32Array.from(plan, (step) => countIds([step])));
+    begins ??= startsOf(scratch.int32(plan.length).map((_, n) => countIdsOf(plan[n])));
     return samePositions(context.positions, begins[a]!, begins[b]!, begins[a + 1]! - begins[a]!);
   };
   const sets: LikeKeys[] = [];
@@ -176,13 +165,29 @@ function likeKeysOf(plan: readonly RedistribStep[], context: WayContext, fencesB
 
 /** Whether two steps are of the same kind, among the same ranks, with lists of ids of the same lengths. */
 function sameButForKeys(a: RedistribStep, b: RedistribStep): boolean {
-  if (a.commType !== b.commType || a.root !== b.root) return false;
-  const same = (a: readonly unknown[] | null, b: readonly unknown[] | null): boolean =>
-    a === null || b === null ? a === b : a.length === b.length &&
-      a.every((value, i) => Array.isArray(value) ? same(value, b[i] as unknown[]) : value === b[i]);
-  if (!same(a.srcs, b.srcs) || !same(a.dsts, b.dsts)) return false;
-  const [listsA, listsB] = [idListsOf(a), idListsOf(b)];
-  return listsA.length === listsB.length && listsA.every(({ length }, i) => length === listsB[i]!.length);
+  return a.commType === b.commType && a.root === b.root && sameRanks(a.srcs, b.srcs) && sameRanks(a.dsts, b.dsts) &&
+    sameLengths(a.ids, b.ids);
+}
+
+type Ranks = readonly (number | readonly number[])[] | null;
+
+function sameRanks(a: Ranks, b: Ranks): boolean {
+  if (a === null || b === null) return a === b;
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) {
+    const [one, other] = [a[i]!, b[i]!];
+    if (one !== other && (typeof one === "number" || typeof other === "number" || !sameList(one, other))) return false;
+  }
+  return true;
+}
+
+/** Of lists of ids whether they are as long; of ids nothing but how many there are. */
+function sameLengths(a: RedistribStep["ids"], b: RedistribStep["ids"]): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) {
+    if (typeof a[i] !== "string" && a[i]!.length !== b[i]!.length) return false;
+  }
+  return true;
 }
 
 function samePositions(positions: Int32Array, a: number, b: number, count: number): boolean {
@@ -190,26 +195,36 @@ function samePositions(positions: Int32Array, a: number, b: number, count: numbe
   return true;
 }
 
-/** The moves of every id, for keys that have the same; ids with the same moves are a class. */
+/** The movements of every id, for keys that have the same; ids with the same movements are a class. */
 class Table {
   readonly keys: readonly number[];
   readonly #steps: readonly (readonly number[])[];
-  readonly #moves: readonly Move[];
-  /** The moves of ids. */
+  readonly #movements: Movements;
+  readonly #fencesBefore: Int32Array;
+  /** The movements of ids. */
   readonly #tree: SetTree;
-  /** By class the set of its moves; where its ids begin in `#ids`, and at last where they end. */
+  /** By class the set of its movements; where its ids begin in `#ids`, and at last where they end. */
   readonly #sets: number[] = [];
   readonly #begins: number[] = [0];
   readonly #ids: Int32Array;
 
-  constructor({ keys, steps }: LikeKeys, moves: readonly Move[], idCount: number, scratch: Scratch) {
+  /** With the movements of the steps that are `taken`. */
+  constructor(
+    { keys, steps }: LikeKeys,
+    movements: Movements,
+    taken: Uint8Array,
+    fencesBefore: Int32Array,
+    idCount: number,
+    scratch: Scratch,
+  ) {
     this.keys = keys;
     this.#steps = steps;
-    this.#moves = moves;
+    this.#movements = movements;
+    this.#fencesBefore = fencesBefore;
     const tree = this.#tree = new SetTree(scratch.int32(idCount));
-    for (let m = 0; m < moves.length; m++) tree.add(m, moves[m]!.ids, moves[m]!.begin, moves[m]!.end);
+    for (let m = 0; m < movements.count; m++) if (taken[movements.stepOf(m)] === 1) movements.addTo(tree, m);
     const counts = countsOf(tree.setOf, tree.size, scratch.int32(tree.size));
-    // What has no moves is in no class.
+    // What has no movements is in no class.
     counts[0] = 0;
     const begins = startsOf(counts, scratch.int32(tree.size + 1));
     for (let set = 1; set < tree.size; set++) {
@@ -230,14 +245,15 @@ class Table {
     return stretchOf(this.#ids, this.#begins[c]!, this.#begins[c + 1]!);
   }
 
-  /** The positions of the moves of a class, ascending; put into `positions`. Returns how many there are. */
-  movesOf(c: number, positions: number[]): number {
-    return this.#tree.thingsOf(this.#sets[c]!, positions);
+  /** The numbers of the movements of a class, ascending; put into `numbers`. Returns how many there are. */
+  movementsOf(c: number, numbers: number[]): number {
+    return this.#tree.thingsOf(this.#sets[c]!, numbers);
   }
 
-  /** The move at a position. */
-  moveAt(position: number): Move {
-    return this.#moves[position]!;
+  /** Makes `movement` the one with number `m`; returns how many fences stand before it. */
+  read(m: number, movement: Movement): number {
+    this.#movements.read(m, movement);
+    return this.#fencesBefore[movement.step]!;
   }
 
   /** See {@linkcode Way}. */
@@ -258,13 +274,6 @@ class Table {
 /** Puts the ids of each set but the empty one where they begin, which moves on to where they end. */
 function putInOrder(setOf: Int32Array, begins: Int32Array, ids: Int32Array): void {
   for (let id = 0; id < setOf.length; id++) if (setOf[id]! > 0) ids[begins[setOf[id]!]!++] = id;
-}
-
-/** The same numbers with room for `length` at least. */
-function grown(list: Int32Array, length: number): Int32Array {
-  const larger = new Int32Array(Math.max(length, 2 * list.length));
-  larger.set(list);
-  return larger;
 }
 
 /** From this many destinations on a tree serves them: few messages a rank, more phases. Replicas of a model are fewer as a rule. */
@@ -308,19 +317,20 @@ class Pathfinder {
   hops: Int32Array;
   readonly casts: Cast[] = [];
   readonly #groups: readonly ReplicaRanks[];
-  /** By number of fences before a move, the first phase in which it can start; empty where there are none. */
+  /** By number of fences before a movement, the first phase in which it can start; empty where there are none. */
   readonly #floors: number[] = [];
   /** By rank, the first phase in which it can send the item; good for the way whose number is beside it. */
   readonly #since: Int32Array;
   readonly #known: Int32Array;
-  /** The moves of the class; filled anew for each. */
+  /** The movements of the class; filled anew for each. */
   readonly #path: number[] = [];
+  /** Filled anew for each movement. */
+  readonly #movement: Movement = { source: 0, destinations: [], direct: false, turn: 0, turns: 1, step: 0 };
   /** Filled anew for each movement. */
   readonly #missing: number[] = [];
   #way = 0;
   /** The number of phases of the way. */
   #end = 0;
-  #step = 0;
 
   constructor({ worldSize, groups }: WayContext, scratch: Scratch) {
     this.#groups = groups ?? [];
@@ -353,15 +363,15 @@ class Pathfinder {
     this.hopCount = 0;
     this.#end = 0;
     let floor = 0, passed = 0;
-    const count = table.movesOf(c, this.#path);
+    const movement = this.#movement;
+    const count = table.movementsOf(c, this.#path);
     for (let m = 0; m < count; m++) {
-      const { movement, step, fences } = table.moveAt(this.#path[m]!);
+      const fences = table.read(this.#path[m]!, movement);
       const { source } = movement;
       if (fences > passed) {
         floor = lengths === undefined ? this.#floors[fences]! : this.#end;
         passed = fences;
       }
-      this.#step = step;
       if (!this.#has(source)) {
         origins.push(source);
         this.#note(source, 0);
@@ -416,7 +426,7 @@ class Pathfinder {
   }
 
   #cast({ group, members }: ReplicaRanks, root: number, phase: number): void {
-    this.casts.push({ phase, group, members, root, step: this.#step });
+    this.casts.push({ phase, group, members, root, step: this.#movement.step });
     for (const member of members) if (member !== root) this.#arrive(member, phase);
   }
 
@@ -427,7 +437,7 @@ class Pathfinder {
     hops[at++] = phase;
     hops[at++] = from;
     hops[at++] = to;
-    hops[at] = this.#step;
+    hops[at] = this.#movement.step;
     this.#arrive(to, phase);
   };
 

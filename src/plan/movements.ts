@@ -7,24 +7,90 @@
 import type { RedistribStep } from "./step.ts";
 import { Scratch } from "../scratch.ts";
 import { SetTree } from "./set_tree.ts";
-import { startsOf, stretchOf } from "./stretches.ts";
+import { grown, startsOf, stretchOf } from "./stretches.ts";
 
 /** Ids that one rank sends to the same ranks. */
 export interface Movement {
   /** The rank that has them. */
-  readonly source: number;
+  source: number;
   /** The ranks that are to have them, ascending; the source may be among them. */
-  readonly destinations: readonly number[];
+  destinations: readonly number[];
   /** Whether the source sends to each destination itself. Else one copy leaves it, and those that have it pass it on. */
-  readonly direct: boolean;
+  direct: boolean;
   /** Which share of what goes from this source to these destinations in this step: from 0 on. It decides who passes it on. */
-  readonly turn: number;
+  turn: number;
   /** How many shares there are. */
-  readonly turns: number;
+  turns: number;
+  /** The position in the plan of its step. */
+  step: number;
 }
 
-/** Takes a movement, and where in `ids` the positions of its ids begin and end. */
-export type VisitMovement<Ids = Int32Array> = (movement: Movement, ids: Ids, begin: number, end: number) => void;
+/** The numbers that {@linkcode Movements} keeps of each. */
+const FIELDS = 9;
+
+/** Movements, numbered in the order of the plan. Random batches have hundreds of thousands, so that each is a row of numbers and no object. */
+export class Movements {
+  #numbers: Int32Array;
+  #count = 0;
+  /** Lists that movements have by number; neighbours mostly have the same. */
+  readonly #destinations: (readonly number[])[] = [];
+  readonly #ids: Int32Array[] = [];
+
+  /** None yet; `scratch` is worked in. */
+  constructor(scratch: Scratch) {
+    this.#numbers = scratch.int32(64 * FIELDS);
+  }
+
+  /** How many there are. */
+  get count(): number {
+    return this.#count;
+  }
+
+  /** Adds those of ids whose positions stand in `ids` from `begin` to before `end`. */
+  add(movement: Movement, ids: Int32Array, begin: number, end: number): void {
+    let at = FIELDS * this.#count++;
+    if (at + FIELDS > this.#numbers.length) this.#numbers = grown(this.#numbers, at + FIELDS);
+    const numbers = this.#numbers;
+    numbers[at++] = movement.source;
+    numbers[at++] = Number(movement.direct);
+    numbers[at++] = movement.turn;
+    numbers[at++] = movement.turns;
+    numbers[at++] = movement.step;
+    numbers[at++] = numberOf(movement.destinations, this.#destinations);
+    numbers[at++] = numberOf(ids, this.#ids);
+    numbers[at++] = begin;
+    numbers[at] = end;
+  }
+
+  /** Makes `movement` the one with number `m`. */
+  read(m: number, movement: Movement): void {
+    const numbers = this.#numbers;
+    let at = FIELDS * m;
+    movement.source = numbers[at++]!;
+    movement.direct = numbers[at++] === 1;
+    movement.turn = numbers[at++]!;
+    movement.turns = numbers[at++]!;
+    movement.step = numbers[at++]!;
+    movement.destinations = this.#destinations[numbers[at]!]!;
+  }
+
+  /** The step of one. */
+  stepOf(m: number): number {
+    return this.#numbers[FIELDS * m + 4]!;
+  }
+
+  /** Adds the movement with number `m` to the sets of its ids. */
+  addTo(tree: SetTree, m: number): void {
+    const at = FIELDS * m + 6;
+    tree.add(m, this.#ids[this.#numbers[at]!]!, this.#numbers[at + 1]!, this.#numbers[at + 2]!);
+  }
+}
+
+/** The position of a list among others; it is put behind them unless it is the last one. */
+function numberOf<T>(list: T, lists: T[]): number {
+  if (lists.length === 0 || lists[lists.length - 1] !== list) lists.push(list);
+  return lists.length - 1;
+}
 
 /** The lists of ids of a step; a bcast has one. */
 export function idListsOf(step: RedistribStep): readonly (readonly string[])[] {
@@ -34,12 +100,17 @@ export function idListsOf(step: RedistribStep): readonly (readonly string[])[] {
 /** How many ids the steps of a plan name. Of a plan that is not valid any number. */
 export function countIds(plan: readonly unknown[]): number {
   let count = 0;
-  for (const step of plan) {
-    const ids = (step as Partial<RedistribStep> | null)?.ids;
-    if (!Array.isArray(ids)) continue;
-    if (typeof ids[0] === "string") count += ids.length;
-    else for (const list of ids) if (Array.isArray(list)) count += list.length;
-  }
+  for (let n = 0; n < plan.length; n++) count += countIdsOf(plan[n]);
+  return count;
+}
+
+/** How many ids a step names. Of a step that is not valid any number. */
+export function countIdsOf(step: unknown): number {
+  const ids = (step as Partial<RedistribStep> | null | undefined)?.ids;
+  if (!Array.isArray(ids)) return 0;
+  if (typeof ids[0] === "string") return ids.length;
+  let count = 0;
+  for (const list of ids) if (Array.isArray(list)) count += list.length;
   return count;
 }
 
@@ -47,84 +118,97 @@ export function countIds(plan: readonly unknown[]): number {
 export function positionsOf(plan: readonly RedistribStep[], positions: ReadonlyMap<string, number>): Int32Array {
   const places = new Int32Array(countIds(plan));
   let at = 0;
+  const look = (ids: readonly string[]) => {
+    for (let i = 0; i < ids.length; i++) places[at++] = positions.get(ids[i]!)!;
+  };
   for (const step of plan) {
-    for (const ids of idListsOf(step)) for (let i = 0; i < ids.length; i++) places[at++] = positions.get(ids[i]!)!;
+    if (step.commType === "bcast") look(step.ids);
+    else step.ids.forEach(look);
   }
   return places;
 }
 
 /**
- * Calls `visit` with each movement of a plan.
+ * The movements of a plan.
  *
  * Ids of a scatter that go to the same destinations travel together. What one rank sends to several is cut into as many shares as there are destinations, or
  * ids where those are fewer, one behind the other and equally many ids each.
  *
  * @param plan Valid steps.
  * @param positions Those of all its ids, as {@linkcode positionsOf} gives them.
- * @param visit Told the position of the step too.
- * @param wanted By step, whether its movements are wanted; all are unless told otherwise.
- * @param scratch What to work in; then the lists of ids are good until it is reset.
+ * @param wanted By step, 1 where its movements are wanted.
+ * @param scratch What to work in; the result is good until it is reset.
  */
-export function forEachMovement(
+export function movementsOf(
   plan: readonly RedistribStep[],
   positions: Int32Array,
-  visit: (step: number, ...movement: Parameters<VisitMovement>) => void,
-  wanted: (step: number) => boolean = () => true,
-  scratch: Scratch = new Scratch(),
-): void {
+  wanted: Uint8Array,
+  scratch: Scratch,
+): Movements {
+  const movements = new Movements(scratch);
+  // Filled anew for each.
+  const movement: Movement = { source: 0, destinations: [], direct: false, turn: 0, turns: 1, step: 0 };
   let at = 0;
-  let n = 0;
   let sets: DestinationSets | undefined;
-  const visitOne: VisitMovement = (movement, ids, begin, end) => visit(n, movement, ids, begin, end);
-  for (; n < plan.length; n++) {
+  for (let n = 0; n < plan.length; n++) {
     const step = plan[n]!;
-    if (!wanted(n)) {
-      for (const ids of idListsOf(step)) at += ids.length;
+    if (wanted[n] !== 1) {
+      if (step.commType === "bcast") at += step.ids.length;
+      else for (const ids of step.ids) at += ids.length;
       continue;
     }
+    movement.step = n;
     switch (step.commType) {
       case "bcast":
-        inShares(step.root, ascendingRanks(step.dsts), positions, at, at += step.ids.length, visitOne);
+        movement.source = step.root;
+        movement.destinations = ascendingRanks(step.dsts);
+        addShares(movements, movement, positions, at, at += step.ids.length);
         break;
-      case "gather": {
-        const destinations = [step.root];
+      case "gather":
+        movement.destinations = [step.root];
         for (let i = 0; i < step.srcs.length; i++) {
-          inShares(step.srcs[i]!, destinations, positions, at, at += step.ids[i]!.length, visitOne);
+          movement.source = step.srcs[i]!;
+          addShares(movements, movement, positions, at, at += step.ids[i]!.length);
         }
         break;
-      }
       case "scatter": {
         const lists = step.ids.map((ids) => positions.subarray(at, at += ids.length));
         sets ??= new DestinationSets(positions, scratch);
+        movement.source = step.root;
         for (const { destinations, ids } of sets.of(step.dsts, lists)) {
-          inShares(step.root, destinations, ids, 0, ids.length, visitOne);
+          movement.destinations = destinations;
+          addShares(movements, movement, ids, 0, ids.length);
         }
         break;
       }
       case "exchange":
+        movement.direct = true;
+        movement.turn = 0;
+        movement.turns = 1;
         for (let i = 0; i < step.srcs.length; i++) {
-          const destinations = ascendingRanks(step.dsts[i]!);
-          const movement = { source: step.srcs[i]!, destinations, direct: true, turn: 0, turns: 1 };
-          visitOne(movement, positions, at, at += step.ids[i]!.length);
+          const begin = at;
+          at += step.ids[i]!.length;
+          if (begin === at) continue;
+          movement.source = step.srcs[i]!;
+          movement.destinations = ascendingRanks(step.dsts[i]!);
+          movements.add(movement, positions, begin, at);
         }
+        movement.direct = false;
     }
   }
+  return movements;
 }
 
-/** Calls `visit` with each share of what `source` sends to `destinations`: the ids whose positions stand from `begin` to `end`. */
-function inShares<Ids>(
-  source: number,
-  destinations: readonly number[],
-  ids: Ids,
-  begin: number,
-  end: number,
-  visit: VisitMovement<Ids>,
-): void {
+/** Adds each share of what the source sends to the destinations: the ids whose positions stand from `begin` to `end`. */
+function addShares(movements: Movements, movement: Movement, ids: Int32Array, begin: number, end: number): void {
   const count = end - begin;
+  if (count === 0) return;
+  const { source, destinations } = movement;
   const turns = sharesOf(destinations.includes(source) ? destinations.length - 1 : destinations.length, count);
+  movement.turns = turns;
   for (let turn = 0; turn < turns; turn++) {
-    const movement = { source, destinations, direct: false, turn, turns };
-    visit(movement, ids, begin + shareEnd(turn - 1, turns, count), begin + shareEnd(turn, turns, count));
+    movement.turn = turn;
+    movements.add(movement, ids, begin + shareEnd(turn - 1, turns, count), begin + shareEnd(turn, turns, count));
   }
 }
 

@@ -35,3 +35,10 @@ export function largestOf(numbers: Float64Array): number {
 export function stretchOf(numbers: Int32Array, begin: number, end: number): Int32Array {
   return new Int32Array(numbers.buffer, numbers.byteOffset + begin * numbers.BYTES_PER_ELEMENT, end - begin);
 }
+
+/** The same numbers with room for `length` at least, and for twice as many as before. */
+export function grown(list: Int32Array, length: number): Int32Array {
+  const larger = new Int32Array(Math.max(length, 2 * list.length));
+  larger.set(list);
+  return larger;
+}
