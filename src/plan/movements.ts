@@ -5,7 +5,7 @@
  */
 
 import type { RedistribStep } from "./step.ts";
-import { Scratch } from "../scratch.ts";
+import type { Scratch } from "../scratch.ts";
 import { SetTree } from "./set_tree.ts";
 import { grown, startsOf, stretchOf } from "./stretches.ts";
 
