@@ -12,6 +12,7 @@ import { type DeviceRuntime, isOutOfMemory } from "../device/runtime.ts";
 import { aligned, type Lot, type Slab, type SlabPool } from "../device/slab.ts";
 import { SeqferryError } from "../errors.ts";
 import type { RedistribStep } from "../plan/step.ts";
+import { putInOrder, stretchOf } from "../plan/stretches.ts";
 import { resolvePlan } from "../plan/validate_plan.ts";
 import { copyMetadata } from "../sample/fields.ts";
 import { SequenceSample } from "../sample/sequence_sample.ts";
@@ -21,7 +22,7 @@ import { type Catalogue, type CatalogueKey, catalogueOf, sameKey } from "../tran
 import { lowerResolved } from "../transfer/lower.ts";
 import { outgoingOf, type OutgoingPhase, packingBytes } from "../transfer/outgoing.ts";
 import { Places } from "../transfer/places.ts";
-import type { Program } from "../transfer/program.ts";
+import type { Message, Program } from "../transfer/program.ts";
 import type { ReplicaGroup } from "../transfer/run.ts";
 import type { Fingerprint } from "./fingerprint.ts";
 import type { Storage } from "./storage.ts";
@@ -141,7 +142,7 @@ function findRequired(
             refusals.push({ reason: `there are more than ${MOST_REFUSALS} reasons; the others are left out` });
             return refusals;
           }
-          const sample = storage.peek(catalogue.ids, [rows[at]!], 0)?.sample;
+          const sample = storage.peek(catalogue.ids, rows.subarray(at, at + 1), 0)?.sample;
           refusals.push(refusalOf(sample, catalogue, catalogue.item(keyIndex, rows[at]!)));
         }
       }
@@ -212,26 +213,48 @@ function reserve(
   }
 }
 
+/** What arrives in one piece. */
+type Arriving = Pick<Message, "items" | "bytes">;
+
 /** Gives what arrives its places: each message in one piece. The pieces are numbered in the order of the items. */
 function layOut(
   slab: Slab,
-  messages: readonly { readonly items: Uint32Array; readonly bytes: number }[],
+  messages: readonly Arriving[],
   catalogue: Catalogue,
   received: Uint32Array,
   places: Places,
   scratch: Scratch,
 ): Lot {
-  // Items without bytes travel in no message, and lie anywhere.
+  const largest = slab.byteLength;
+  const sizes = valuesAt(catalogue.bytes, received, largest);
+  const offsets = messages.length === 1 && messages[0]!.items.length === received.length
+    ? endToEnd(sizes, largest)
+    : valuesAt(offsetsOf(messages, catalogue, scratch), received, largest);
+  const lot = slab.lot(offsets, sizes);
+  placeAll(received, lot, places);
+  return lot;
+}
+
+/** Where pieces of these sizes begin that lie one behind the other: in one message that has all that arrives. */
+function endToEnd(sizes: Numbers, largest: number): Numbers {
+  const offsets = numbersUpTo(largest, sizes.length);
+  let offset = 0;
+  for (let piece = 0; piece < sizes.length; piece++) {
+    offsets[piece] = offset;
+    offset += sizes[piece]!;
+  }
+  return offsets;
+}
+
+/** By item where it begins: in its message, one of which lies behind the other. Items without bytes travel in no message, and lie anywhere. */
+function offsetsOf(messages: readonly Arriving[], catalogue: Catalogue, scratch: Scratch): Float64Array {
   const offsetOf = scratch.float64(catalogue.size);
   let start = 0;
   for (const { items, bytes } of messages) {
     lineUp(items, catalogue.bytes, start, offsetOf);
     start += aligned(bytes);
   }
-  const largest = slab.byteLength;
-  const lot = slab.lot(valuesAt(offsetOf, received, largest), valuesAt(catalogue.bytes, received, largest));
-  placeAll(received, lot, places);
-  return lot;
+  return offsetOf;
 }
 
 /** Notes where items begin that lie one behind the other. */
@@ -269,11 +292,11 @@ function incomingSamples(
     const own = meta.keys.map((key) => catalogue.keyIndex(key)!).filter((k) => keyIndices.includes(k));
     const values = copyMetadata(meta.metadata);
     const names = Object.keys(values);
-    for (const name of names) values[name] = rows.map((row) => values[name]![row]);
+    for (const name of names) values[name] = elementsAt(values[name]!, rows);
     const head = { fields: own.map((k) => catalogue.keys[k]!), names, hasData: true };
     const table = SampleTable.of(
       head,
-      rows.map((row) => catalogue.ids[row]!),
+      elementsAt(catalogue.ids, rows),
       own.map((k) => KeyColumn.of(lot, catalogue, k, rows, places)),
       values,
     );
@@ -282,35 +305,54 @@ function incomingSamples(
   return samples.length === 1 ? samples[0]! : samples.flat();
 }
 
-/** Sets of keys, and the positions of the ids of which the items have just these. Mostly there is one. */
+function elementsAt<T>(list: readonly T[], positions: Int32Array): T[] {
+  const elements: T[] = [];
+  for (let i = 0; i < positions.length; i++) elements.push(list[positions[i]!]!);
+  return elements;
+}
+
+/** Sets of keys, and the positions, ascending, of the ids of which the items have just these; good until `scratch` is reset. Mostly there is one. */
 function rowsByKeys(
   catalogue: Catalogue,
   items: Uint32Array,
   scratch: Scratch,
-): { keyIndices: readonly number[]; rows: number[] }[] {
+): { keyIndices: readonly number[]; rows: Int32Array }[] {
   const count = catalogue.ids.length;
   /** By id the number of its set: 0 is the empty one. */
-  const setOf = scratch.uint32(count);
-  const sets: { keyIndices: readonly number[]; rows: number[]; with: Map<number, number> }[] = [
-    { keyIndices: [], rows: [], with: new Map() },
+  const setOf = scratch.int32(count);
+  const sets: { keyIndices: readonly number[]; size: number; with: Map<number, number> }[] = [
+    { keyIndices: [], size: count, with: new Map() },
   ];
   /** Ids come in stretches that go from one set to the same other. */
   let before = 0, after = 0, lastKey = -1;
-  for (let i = 0; i < items.length; i++) {
-    const row = items[i]! % count;
-    const keyIndex = (items[i]! - row) / count;
+  for (let i = 0, keyIndex = 0, firstItem = 0; i < items.length; i++) {
+    while (items[i]! >= firstItem + count) {
+      keyIndex++;
+      firstItem += count;
+    }
+    const row = items[i]! - firstItem;
     if (setOf[row] !== before || keyIndex !== lastKey || after === 0) {
       before = setOf[row]!;
       lastKey = keyIndex;
       const known = sets[before]!.with.get(keyIndex);
       after = known ??
-        sets.push({ keyIndices: [...sets[before]!.keyIndices, keyIndex], rows: [], with: new Map() }) - 1;
+        sets.push({ keyIndices: [...sets[before]!.keyIndices, keyIndex], size: 0, with: new Map() }) - 1;
       sets[before]!.with.set(keyIndex, after);
     }
     setOf[row] = after;
+    sets[before]!.size--;
+    sets[after]!.size++;
   }
-  for (let row = 0; row < count; row++) if (setOf[row]! > 0) sets[setOf[row]!]!.rows.push(row);
-  return sets.filter(({ rows }) => rows.length > 0);
+  const all = scratch.int32(count - sets[0]!.size);
+  const found: { keyIndices: readonly number[]; rows: Int32Array }[] = [];
+  const begins = scratch.int32(sets.length);
+  for (let set = 1, begin = 0; set < sets.length; set++) {
+    const { keyIndices, size } = sets[set]!;
+    begins[set] = begin;
+    if (size > 0) found.push({ keyIndices, rows: stretchOf(all, begin, begin += size) });
+  }
+  putInOrder(all, setOf, begins);
+  return found;
 }
 
 /** Lets everything go that was reserved. */

@@ -61,7 +61,7 @@ export class Storage {
    */
   peek(
     ids: readonly string[],
-    rows: readonly number[],
+    rows: Int32Array,
     begin: number,
   ): { sample: StoredSample; end: number } | undefined {
     const sample = this.#samples.get(ids[rows[begin]!]!);

@@ -46,7 +46,7 @@ export class KeyColumn {
   }
 
   /** With many rows at once: the items of a key, by their ids' positions in the catalogue, which have places in one lot. */
-  static of(lot: Lot, catalogue: Catalogue, keyIndex: number, ids: readonly number[], places: Places): KeyColumn {
+  static of(lot: Lot, catalogue: Catalogue, keyIndex: number, ids: Int32Array, places: Places): KeyColumn {
     const { lengths, isSingle } = catalogue;
     const first = catalogue.item(keyIndex, 0);
     const column = new KeyColumn(lot);
@@ -104,14 +104,14 @@ export class KeyColumn {
    *
    * @param row The row of the first.
    * @param keyIndex The key, by its position in the catalogue.
-   * @param ids The ids, by their positions in the catalogue: a list, of which those from place `begin` to before `end` are meant.
+   * @param ids The ids, by their positions in the catalogue, of which those from place `begin` to before `end` are meant.
    * @returns The place of the first that has other lengths, or `end`.
    */
   place(
     row: number,
     catalogue: Catalogue,
     keyIndex: number,
-    ids: readonly number[],
+    ids: Int32Array,
     begin: number,
     end: number,
     places: Places,
@@ -136,7 +136,7 @@ export class KeyColumn {
 }
 
 /** The pieces of the items of a key whose first item is this. */
-function piecesOf(first: number, ids: readonly number[], places: Places): Uint32Array {
+function piecesOf(first: number, ids: Int32Array, places: Places): Uint32Array {
   const pieces = new Uint32Array(ids.length);
   for (let row = 0; row < ids.length; row++) pieces[row] = places.pieceOf(first + ids[row]!);
   return pieces;

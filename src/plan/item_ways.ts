@@ -22,7 +22,7 @@ import { Scratch } from "../scratch.ts";
 import { sameList } from "./same_list.ts";
 import { SetTree } from "./set_tree.ts";
 import { isFence, type RedistribStep } from "./step.ts";
-import { countsOf, grown, startsOf, stretchOf } from "./stretches.ts";
+import { countsOf, grown, putInOrder, startsOf, stretchOf } from "./stretches.ts";
 
 /** A replica group that broadcasts of items go through. */
 export interface ReplicaRanks {
@@ -233,7 +233,7 @@ class Table {
       this.#begins.push(begins[set + 1]!);
     }
     this.#ids = scratch.int32(begins[tree.size]!);
-    putInOrder(tree.setOf, begins, this.#ids);
+    putInOrder(this.#ids, tree.setOf, begins);
   }
 
   get classCount(): number {
@@ -269,11 +269,6 @@ class Table {
     }
     return steps.map((list) => list[low]!);
   }
-}
-
-/** Puts the ids of each set but the empty one where they begin, which moves on to where they end. */
-function putInOrder(setOf: Int32Array, begins: Int32Array, ids: Int32Array): void {
-  for (let id = 0; id < setOf.length; id++) if (setOf[id]! > 0) ids[begins[setOf[id]!]!++] = id;
 }
 
 /** From this many destinations on a tree serves them: few messages a rank, more phases. Replicas of a model are fewer as a rule. */

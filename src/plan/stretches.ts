@@ -42,3 +42,17 @@ export function grown(list: Int32Array, length: number): Int32Array {
   larger.set(list);
   return larger;
 }
+
+/** Calls `visit` with where each stretch of numbers that follow each other begins, and the number behind it. */
+export function forEachStretch(numbers: Int32Array, visit: (begin: number, end: number) => void): void {
+  for (let i = 0, end = 0; i < numbers.length; i = end) {
+    const before = i - numbers[i]!;
+    for (end = i + 1; end < numbers.length && end - numbers[end]! === before;) end++;
+    visit(numbers[i]!, end - before);
+  }
+}
+
+/** Puts what is in a set other than 0 into `ordered`, ascending where its set begins. `begins` moves on to where they end. */
+export function putInOrder(ordered: Int32Array, setOf: Int32Array, begins: Int32Array): void {
+  for (let one = 0; one < setOf.length; one++) if (setOf[one]! > 0) ordered[begins[setOf[one]!]!++] = one;
+}

@@ -42,6 +42,8 @@ export class Catalogue {
   readonly isSingle: Uint8Array;
   /** By key, by id, the lengths of its sequences. */
   readonly seqlens: readonly (readonly (readonly number[])[])[];
+  /** By item the sum of the sizes of all items before it; at last that of all. */
+  readonly #bytesBefore: Float64Array;
   readonly #source: SequenceSample["seqlens"];
   readonly #idIndex = new Map<string, number>();
   readonly #keyIndex = new Map<string, number>();
@@ -59,6 +61,7 @@ export class Catalogue {
     this.lengths = new Float64Array(this.ids.length * this.keys.length);
     this.bytes = new Float64Array(this.lengths.length);
     this.isSingle = new Uint8Array(this.lengths.length);
+    this.#bytesBefore = new Float64Array(this.lengths.length + 1);
     let item = 0;
     for (const [keyIndex, { bytesPerElement }] of this.keys.entries()) {
       const perId = this.seqlens[keyIndex]!;
@@ -69,6 +72,7 @@ export class Catalogue {
         this.isSingle[item] = single ? 1 : 0;
         this.lengths[item] = length;
         this.bytes[item] = length * bytesPerElement;
+        this.#bytesBefore[item + 1] = this.#bytesBefore[item]! + this.bytes[item]!;
         item++;
       }
     }
@@ -127,12 +131,20 @@ export class Catalogue {
     return { dtype, shape: [this.lengths[item]!, ...trailingShape] };
   }
 
-  /** The sum of the sizes of some items, in bytes. */
+  /** The sum of the sizes of some items, in bytes. Those that follow each other are added at once. */
   totalBytes(items: Uint32Array): number {
-    const { bytes } = this;
     let total = 0;
-    for (let i = 0; i < items.length; i++) total += bytes[items[i]!]!;
+    for (let i = 0, end = 0; i < items.length; i = end) {
+      const before = i - items[i]!;
+      for (end = i + 1; end < items.length && end - items[end]! === before;) end++;
+      total += this.bytesBetween(items[i]!, items[end - 1]! + 1);
+    }
     return total;
+  }
+
+  /** The sum of the sizes of the items from `begin` to before `end`, in bytes. */
+  bytesBetween(begin: number, end: number): number {
+    return this.#bytesBefore[end]! - this.#bytesBefore[begin]!;
   }
 }
 

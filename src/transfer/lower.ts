@@ -79,23 +79,29 @@ interface PhaseDraft {
   readonly steps: Set<number>;
 }
 
+/** Items that are marked. */
+interface Marks {
+  /** By item, 1 where it is. */
+  readonly of: Uint8Array;
+  /** How many are. */
+  count: number;
+}
+
 /** Collects what concerns one rank. */
 class ProgramBuilder {
   readonly #catalogue: Catalogue;
   readonly #rank: number;
   readonly #scratch: Scratch;
-  /** By item, 1 where it is. */
-  readonly #required: Uint8Array;
-  /** By item, 1 where it is. */
-  readonly #received: Uint8Array;
+  readonly #required: Marks;
+  readonly #received: Marks;
   readonly #phases: PhaseDraft[] = [];
 
   constructor(catalogue: Catalogue, rank: number, scratch: Scratch) {
     this.#catalogue = catalogue;
     this.#rank = rank;
     this.#scratch = scratch;
-    this.#required = scratch.uint8(catalogue.size);
-    this.#received = scratch.uint8(catalogue.size);
+    this.#required = { of: scratch.uint8(catalogue.size), count: 0 };
+    this.#received = { of: scratch.uint8(catalogue.size), count: 0 };
   }
 
   /** Notes what the rank has to do with the items of a way. */
@@ -125,8 +131,10 @@ class ProgramBuilder {
     }
   }
 
-  #mark(marks: Uint8Array, { keys, ids }: Way): void {
-    for (const key of keys) markAll(marks, this.#catalogue.item(key, 0), ids);
+  /** Of one way each item is marked once, and no other way has it. */
+  #mark(marks: Marks, { keys, ids }: Way): void {
+    marks.count += keys.length * ids.length;
+    for (const key of keys) markAll(marks.of, this.#catalogue.item(key, 0), ids);
   }
 
   #phase(number: number): PhaseDraft {
@@ -138,7 +146,6 @@ class ProgramBuilder {
 
   finish(phaseCount: number, worldSize: number): Program {
     const rank = this.#rank;
-    const catalogue = this.#catalogue;
     if (phaseCount > 0) this.#phase(phaseCount - 1);
     const phases = this.#phases.map(({ sends, receives, casts, steps }): Phase => ({
       sends: this.#messages(sends, (peer) => (peer - rank + worldSize) % worldSize),
@@ -150,21 +157,24 @@ class ProgramBuilder {
       steps: [...steps].sort((a, b) => a - b),
     }));
     let bytesSent = 0;
+    let bytesReceived = 0;
     let stagingBytes = 0;
     for (const phase of phases) {
       let leaving = 0;
       for (const { bytes } of phase.sends) leaving += bytes;
-      for (const { root, bytes } of phase.broadcasts) if (root === rank) leaving += bytes;
+      for (const { bytes } of phase.receives) bytesReceived += bytes;
+      for (const { root, bytes } of phase.broadcasts) {
+        if (root === rank) leaving += bytes;
+        else bytesReceived += bytes;
+      }
       bytesSent += leaving;
       stagingBytes = Math.max(stagingBytes, leaving);
     }
-    const received = this.#marked(this.#received);
-    const bytesReceived = catalogue.totalBytes(received);
     return {
       rank,
       phases,
       required: this.#marked(this.#required),
-      received,
+      received: this.#marked(this.#received),
       bytesSent,
       bytesReceived,
       stagingBytes,
@@ -192,14 +202,14 @@ class ProgramBuilder {
       }
     }
     const items = all.subarray(0, count);
-    if (!isAscending(items)) items.sort();
+    if (batches.length > 1 && !isAscending(items)) items.sort();
     return { items, bytes: this.#catalogue.totalBytes(items) };
   }
 
   /** The items whose mark is set. */
-  #marked(marks: Uint8Array): Uint32Array {
-    const marked = this.#scratch.uint32(countOf(marks));
-    for (let item = marks.indexOf(1), at = 0; at < marked.length; item++) if (marks[item] === 1) marked[at++] = item;
+  #marked({ of, count }: Marks): Uint32Array {
+    const marked = this.#scratch.uint32(count);
+    for (let item = of.indexOf(1), at = 0; at < count; item++) if (of[item] === 1) marked[at++] = item;
     return marked;
   }
 }
@@ -216,14 +226,14 @@ function keysOf(batches: readonly Batch[]): number[] {
   return [...new Set([...lists].flat())].sort((a, b) => a - b);
 }
 
+/** Marks the items of a key, whose first is given, that ascending ids have. */
 function markAll(marks: Uint8Array, firstItem: number, ids: Int32Array): void {
+  const first = ids[0]!;
+  if (ids[ids.length - 1]! - first === ids.length - 1) {
+    marks.fill(1, firstItem + first, firstItem + first + ids.length);
+    return;
+  }
   for (let i = 0; i < ids.length; i++) marks[firstItem + ids[i]!] = 1;
-}
-
-function countOf(marks: Uint8Array): number {
-  let count = 0;
-  for (let i = 0; i < marks.length; i++) count += marks[i]!;
-  return count;
 }
 
 /** Puts the items with bytes behind the first `count`; returns how many there are then. */

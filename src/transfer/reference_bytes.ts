@@ -10,7 +10,8 @@
 import { findMinimalSuperset } from "../layout/find_minimal_superset.ts";
 import { idListsOf } from "../plan/movements.ts";
 import type { RedistribStep } from "../plan/step.ts";
-import { stretchOf } from "../plan/stretches.ts";
+import { forEachStretch, stretchOf } from "../plan/stretches.ts";
+import { itemSize } from "../sample/dtype.ts";
 import type { Catalogue } from "./catalogue.ts";
 
 /** Bytes of one float32. */
@@ -27,6 +28,7 @@ export interface ReferenceBytes {
 /**
  * Counts what the reference's `redistribute` moves on `rank` for a plan.
  *
+ * @param plan Valid for the catalogue's meta.
  * @param positions Those of all its ids in the catalogue, one after another.
  * @param gatherGroups The reference's gather groups; where none contains a step's sources, the sources and the root are taken.
  */
@@ -67,25 +69,28 @@ export function referenceBytes(
 
 /** What some ids have under some keys together: elements, trailing shapes included. */
 function elementsOf(catalogue: Catalogue, keys: readonly string[], ids: Int32Array): number {
-  let total = 0;
-  for (const key of keys) {
-    const keyIndex = catalogue.keyIndex(key)!;
-    const { trailingShape } = catalogue.keys[keyIndex]!;
-    const elements = (trailingShape ?? []).reduce((product, dim) => product * dim, 1);
-    total += elements * sumAt(catalogue.lengths, catalogue.item(keyIndex, 0), ids);
-  }
-  return total;
+  const sizes = keys.map((key) => itemSize(catalogue.keys[catalogue.keyIndex(key)!]!.dtype!));
+  return sumOf(catalogue, keys, ids, (bytes, k) => bytes / sizes[k]!);
 }
 
 /** The same in bytes. */
 function bytesOf(catalogue: Catalogue, keys: readonly string[], ids: Int32Array): number {
-  let total = 0;
-  for (const key of keys) total += sumAt(catalogue.bytes, catalogue.item(catalogue.keyIndex(key)!, 0), ids);
-  return total;
+  return sumOf(catalogue, keys, ids, (bytes) => bytes);
 }
 
-function sumAt(byItem: Float64Array, firstItem: number, ids: Int32Array): number {
-  let sum = 0;
-  for (let i = 0; i < ids.length; i++) sum += byItem[firstItem + ids[i]!]!;
-  return sum;
+/** What `count` makes of the bytes under each key, together. */
+function sumOf(
+  catalogue: Catalogue,
+  keys: readonly string[],
+  ids: Int32Array,
+  count: (bytes: number, key: number) => number,
+): number {
+  const firstItems = keys.map((key) => catalogue.item(catalogue.keyIndex(key)!, 0));
+  let total = 0;
+  forEachStretch(ids, (begin, end) => {
+    for (let k = 0; k < firstItems.length; k++) {
+      total += count(catalogue.bytesBetween(firstItems[k]! + begin, firstItems[k]! + end), k);
+    }
+  });
+  return total;
 }
