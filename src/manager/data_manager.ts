@@ -14,6 +14,7 @@ import type { ClusterLayout } from "../layout/cluster_layout.ts";
 import type { RedistribStep } from "../plan/step.ts";
 import type { SequenceSample } from "../sample/sequence_sample.ts";
 import { Scratch } from "../scratch.ts";
+import { LatestCatalogue } from "../transfer/catalogue.ts";
 import type { ReplicaGroup } from "../transfer/run.ts";
 import { beforeStart, Deadline, settled, WaitEndedError, type WaitOptions } from "../wait.ts";
 import { fingerprint, hexOf } from "./fingerprint.ts";
@@ -68,6 +69,7 @@ export class DataManager implements AsyncDisposable {
   #lastCommitted = "";
   #prepared: Prepared | null = null;
   readonly #flight = new FlightRecorder();
+  readonly #catalogues = new LatestCatalogue();
   readonly #scratch = new Scratch();
   #queue: Promise<void> = Promise.resolve();
   #pending = 0;
@@ -219,6 +221,7 @@ export class DataManager implements AsyncDisposable {
           storage: this.#storage,
           pool: this.#pool,
           replicaGroups: this.#replicaGroups,
+          catalogues: this.#catalogues,
           scratch: this.#scratch,
         },
         communicator: this.#communicator,

@@ -18,6 +18,7 @@ import { GlobalStorageTracker } from "../plan/storage_tracker.ts";
 import { itemSize } from "../sample/dtype.ts";
 import type { SequenceSample } from "../sample/sequence_sample.ts";
 import { Scratch } from "../scratch.ts";
+import { LatestCatalogue } from "../transfer/catalogue.ts";
 import type { Message } from "../transfer/program.ts";
 import { type Deadline, pollUntil, type WaitOptions } from "../wait.ts";
 import { ALL_KEYS, batchOf, type BatchShape, partOf } from "./rehearsal_batch.ts";
@@ -174,7 +175,16 @@ function stockOf(
     ]),
     arriving: dests.get(0)!,
     context: {
-      holdings: { rank: 0, worldSize: WORLD_SIZE, device, storage, pool, replicaGroups: [], scratch: new Scratch() },
+      holdings: {
+        rank: 0,
+        worldSize: WORLD_SIZE,
+        device,
+        storage,
+        pool,
+        replicaGroups: [],
+        catalogues: new LatestCatalogue(),
+        scratch: new Scratch(),
+      },
       communicator,
       exchange,
       gatherGroups: [],

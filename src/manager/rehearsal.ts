@@ -19,6 +19,7 @@ import { GlobalStorageTracker } from "../plan/storage_tracker.ts";
 import { type DType, itemSize } from "../sample/dtype.ts";
 import type { SequenceSample } from "../sample/sequence_sample.ts";
 import { Scratch } from "../scratch.ts";
+import { LatestCatalogue } from "../transfer/catalogue.ts";
 import { DeviceTensor } from "../transfer/device_tensor.ts";
 import { cutsOf } from "../transfer/outgoing.ts";
 import { referenceBytes } from "../transfer/reference_bytes.ts";
@@ -90,6 +91,7 @@ export class Rehearsal {
         storage: new Storage(device, pool, () => NOWHERE),
         pool,
         replicaGroups: [],
+        catalogues: new LatestCatalogue(),
         scratch: new Scratch(),
       };
     });

@@ -18,7 +18,7 @@ import { copyMetadata } from "../sample/fields.ts";
 import { SequenceSample } from "../sample/sequence_sample.ts";
 import type { Scratch } from "../scratch.ts";
 import { show } from "../show.ts";
-import { type Catalogue, type CatalogueKey, catalogueOf, sameKey } from "../transfer/catalogue.ts";
+import { type Catalogue, type CatalogueKey, type LatestCatalogue, sameKey } from "../transfer/catalogue.ts";
 import { lowerResolved } from "../transfer/lower.ts";
 import { outgoingOf, type OutgoingPhase, packingBytes } from "../transfer/outgoing.ts";
 import { Places } from "../transfer/places.ts";
@@ -44,6 +44,8 @@ export interface Holdings {
   readonly pool: SlabPool;
   /** The replica groups with communicators of their own. */
   readonly replicaGroups: readonly ReplicaGroup[];
+  /** The catalogue of what is moved. */
+  readonly catalogues: LatestCatalogue;
   /** What one transfer after another works in. */
   readonly scratch: Scratch;
 }
@@ -86,14 +88,14 @@ export function prepare(
   plan: readonly RedistribStep[],
   verify: boolean,
 ): Preparation {
-  const { rank, worldSize, scratch } = holdings;
+  const { rank, worldSize, catalogues, scratch } = holdings;
   scratch.reset();
   const replicaGroups = holdings.replicaGroups.map(({ members }) => members);
   let digest: Fingerprint = [];
   try {
     if (!(meta instanceof SequenceSample)) throw new SeqferryError("meta is not a SequenceSample");
-    const catalogue = catalogueOf(meta);
-    const positions = resolvePlan(plan, { worldSize, meta, positions: catalogue.idIndices }, scratch);
+    const catalogue = catalogues.of(meta);
+    const positions = resolvePlan(plan, { worldSize, meta, positions: () => catalogue.idIndices }, scratch);
     digest = termsDigest({ meta, catalogue, plan, positions, replicaGroups, verify }, scratch);
     const program = lowerResolved(plan, positions, catalogue, rank, { worldSize, replicaGroups }, scratch);
     const places = new Places(catalogue.size, scratch);

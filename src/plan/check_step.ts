@@ -169,16 +169,27 @@ function namedTwice(value: unknown, place: string, what: "rank" | "id" | "key"):
   return new PlanError(`${place}: ${what} ${show(value)} is named twice`, { place, [what]: value });
 }
 
+/** The positions of ids. */
+export function positionsOfIds(ids: readonly string[]): Map<string, number> {
+  const positions = new Map<string, number>();
+  for (let i = 0; i < ids.length; i++) positions.set(ids[i]!, i);
+  return positions;
+}
+
 /** Checks lists of ids and looks up their positions, without a set for each list. */
 export class IdPositioner {
   readonly #known: readonly string[];
-  readonly #positions: ReadonlyMap<string, number>;
+  readonly #positions: () => ReadonlyMap<string, number>;
   /** By position the number of the last list that named it. */
   readonly #namedIn: Int32Array;
   #list = 0;
   #lastIds: readonly unknown[] = [];
   /** Where the last list's positions begin. */
   #lastBegin = 0;
+  /** The first and the last position in the last list that was looked up, and how far it was from the last but one. */
+  #first = -1;
+  #last = -1;
+  #stride = 1;
   /** What was looked up, list after list; null where nobody asks. */
   readonly #found: Int32Array | null;
   #used = 0;
@@ -187,13 +198,13 @@ export class IdPositioner {
    * Starts with nothing checked.
    *
    * @param known The known ids.
-   * @param positions Their positions.
+   * @param positions Their positions, asked for only where they cannot be guessed.
    * @param room Where {@linkcode IdPositioner.found} is put; as long as all lists together, or null where nobody asks for it.
    * @param namedIn Zeros to work in, one for each known id.
    */
   constructor(
     known: readonly string[],
-    positions: ReadonlyMap<string, number>,
+    positions: () => ReadonlyMap<string, number>,
     room: Int32Array | null,
     namedIn: Int32Array = new Int32Array(known.length),
   ) {
@@ -216,7 +227,7 @@ export class IdPositioner {
     this.#list++;
     const stop = this.#lookUp(ids, begin);
     if (stop < ids.length) {
-      if (!this.#positions.has(ids[stop] as string)) throw unknownId(ids[stop], `${place}[${stop}]`);
+      if (!this.#positions().has(ids[stop] as string)) throw unknownId(ids[stop], `${place}[${stop}]`);
       throw namedTwice(ids[stop], `${place}[${stop}]`, "id");
     }
     this.#lastIds = ids;
@@ -228,19 +239,37 @@ export class IdPositioner {
     const found = this.#found;
     const namedIn = this.#namedIn;
     const list = this.#list;
-    // Mostly ids come in the order of the known ones, with as many between each and the next: where two steps were alike, the third is tried without the map.
-    let last = -1, stride = 0, next = -1;
+    // Mostly ids come in the order of the known ones, with as many between each and the next: then a guess saves the look into the map.
+    let last = -1, stride = 0, next = this.#guessFirst(ids[0]);
     for (let i = 0; i < ids.length; i++) {
-      const position = next >= 0 && this.#known[next] === ids[i] ? next : this.#positions.get(ids[i] as string);
+      const position = next >= 0 && this.#known[next] === ids[i] ? next : this.#positions().get(ids[i] as string);
       if (position === undefined || namedIn[position] === list) return i;
       namedIn[position] = list;
       if (found !== null) found[begin + i] = position;
-      const onward = position + position - last;
-      next = position - last === stride && onward < this.#known.length ? onward : -1;
-      stride = position - last;
+      if (i === 0) {
+        this.#first = position;
+        stride = this.#stride;
+        next = position + stride;
+      } else {
+        next = position - last === stride ? position + stride : -1;
+        stride = position - last;
+      }
+      if (next >= this.#known.length) next = -1;
       last = position;
     }
+    if (ids.length > 0) this.#last = last;
+    if (ids.length > 1) this.#stride = stride;
     return ids.length;
+  }
+
+  /** Where the first id of a list may stand: behind the last of the list before, behind its first, or at the beginning; -1 where it is nowhere there. */
+  #guessFirst(id: unknown): number {
+    const known = this.#known;
+    // Behind the last of the known ones there is nothing, which is not an id called undefined.
+    if (typeof id !== "string") return -1;
+    if (known[this.#last + 1] === id) return this.#last + 1;
+    if (known[this.#first + 1] === id) return this.#first + 1;
+    return known[0] === id ? 0 : -1;
   }
 
   /** The positions of all ids of the lists, one after another. */

@@ -7,7 +7,7 @@
 import { PlanError } from "../errors.ts";
 import { Scratch } from "../scratch.ts";
 import { show } from "../show.ts";
-import { checkStep, IdPositioner, type IdsCheck } from "./check_step.ts";
+import { checkStep, IdPositioner, type IdsCheck, positionsOfIds } from "./check_step.ts";
 import { countIds } from "./movements.ts";
 import { rawStep } from "./plan_json.ts";
 import type { RedistribStep } from "./step.ts";
@@ -48,21 +48,23 @@ export function validatePlan(plan: readonly RedistribStep[], options: ValidatePl
     for (let i = 0; i < plan.length; i++) checkOne(plan[i], `plan[${i}]`, worldSize);
     return;
   }
-  checkAllAgainst(meta, plan, worldSize, new IdPositioner(meta.ids, new Map(meta.ids.map((id, i) => [id, i])), null));
+  let positions: ReadonlyMap<string, number> | undefined;
+  const positioner = new IdPositioner(meta.ids, () => positions ??= positionsOfIds(meta.ids), null);
+  checkAllAgainst(meta, plan, worldSize, positioner);
 }
 
 /**
  * Validates a plan, and looks up the positions of its ids while at it.
  *
  * @param plan The steps.
- * @param options As {@linkcode validatePlan} takes them; `positions` has those of the ids of the metadata.
+ * @param options As {@linkcode validatePlan} takes them; `positions` gives those of the ids of the metadata.
  * @param scratch What to work in.
  * @returns The positions of all its ids, one after another as its steps have them. Good until `scratch` is reset.
  * @throws {PlanError} as {@linkcode validatePlan} does.
  */
 export function resolvePlan(
   plan: readonly RedistribStep[],
-  options: Required<ValidatePlanOptions> & { positions: ReadonlyMap<string, number> },
+  options: Required<ValidatePlanOptions> & { positions: () => ReadonlyMap<string, number> },
   scratch: Scratch = new Scratch(),
 ): Int32Array {
   const { worldSize, meta, positions } = options;

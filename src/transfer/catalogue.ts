@@ -14,6 +14,8 @@ import { SampleError } from "../errors.ts";
 import { type DType, itemSize } from "../sample/dtype.ts";
 import { rowBytes } from "../sample/tensor.ts";
 import { sumOf } from "../sample/fields.ts";
+import { positionsOfIds } from "../plan/check_step.ts";
+import { Scratch } from "../scratch.ts";
 import type { SequenceSample } from "../sample/sequence_sample.ts";
 
 /** One key of a catalogue. */
@@ -45,23 +47,23 @@ export class Catalogue {
   /** By item the sum of the sizes of all items before it; at last that of all. */
   readonly #bytesBefore: Float64Array;
   readonly #source: SequenceSample["seqlens"];
-  readonly #idIndex = new Map<string, number>();
+  #idIndex: Map<string, number> | undefined;
   readonly #keyIndex = new Map<string, number>();
 
-  /** Numbers the items of `meta`. Its data, if any, is not looked at. */
-  constructor(meta: SequenceSample) {
+  /** Numbers the items of `meta`. Its data, if any, is not looked at. Good until `memory` is reset. */
+  constructor(meta: SequenceSample, memory: Scratch = new Scratch()) {
     this.#source = meta.seqlens;
     this.ids = meta.ids;
     this.keys = meta.keys.map((name) => keyOf(meta, name)).sort((a, b) =>
       elementSize(b) - elementSize(a) || (a.name < b.name ? -1 : 1)
     );
-    for (let index = 0; index < this.ids.length; index++) this.#idIndex.set(this.ids[index]!, index);
     for (const [index, key] of this.keys.entries()) this.#keyIndex.set(key.name, index);
     this.seqlens = this.keys.map(({ name }) => meta.seqlens[name]!);
-    this.lengths = new Float64Array(this.ids.length * this.keys.length);
-    this.bytes = new Float64Array(this.lengths.length);
-    this.isSingle = new Uint8Array(this.lengths.length);
-    this.#bytesBefore = new Float64Array(this.lengths.length + 1);
+    const size = this.ids.length * this.keys.length;
+    this.lengths = memory.float64(size);
+    this.bytes = memory.float64(size);
+    this.isSingle = memory.uint8(size);
+    this.#bytesBefore = memory.float64(size + 1);
     let item = 0;
     for (const [keyIndex, { bytesPerElement }] of this.keys.entries()) {
       const perId = this.seqlens[keyIndex]!;
@@ -88,14 +90,14 @@ export class Catalogue {
     return this.lengths.length;
   }
 
-  /** The positions of the ids. */
+  /** The positions of the ids. Made when first asked for: where ids come in order nobody asks, and it is most of the work. */
   get idIndices(): ReadonlyMap<string, number> {
-    return this.#idIndex;
+    return this.#idIndex ??= positionsOfIds(this.ids);
   }
 
   /** The position of an id, or undefined. */
   idIndex(id: string): number | undefined {
-    return this.#idIndex.get(id);
+    return this.idIndices.get(id);
   }
 
   /** The position of a key in wire order, or undefined. */
@@ -148,16 +150,22 @@ export class Catalogue {
   }
 }
 
-/** Those made by {@linkcode catalogueOf}. */
-const catalogues = new WeakMap<SequenceSample, Catalogue>();
+/** The catalogue of the sample that is being moved: the same batch is moved several times, with one plan after another. */
+export class LatestCatalogue {
+  /** The catalogues of one batch after another are made in it. */
+  readonly #memory = new Scratch();
+  /** Of the last sample alone, and as long as somebody has that. */
+  #bySample = new WeakMap<SequenceSample, Catalogue>();
 
-/** The catalogue of a sample, made once: the same batch is moved several times, with one plan after another. */
-export function catalogueOf(meta: SequenceSample): Catalogue {
-  const known = catalogues.get(meta);
-  if (known?.isOf(meta)) return known;
-  const catalogue = new Catalogue(meta);
-  catalogues.set(meta, catalogue);
-  return catalogue;
+  /** The catalogue of a sample, good until one is made of another. */
+  of(meta: SequenceSample): Catalogue {
+    const known = this.#bySample.get(meta);
+    if (known?.isOf(meta)) return known;
+    this.#memory.reset();
+    const catalogue = new Catalogue(meta, this.#memory);
+    this.#bySample = new WeakMap([[meta, catalogue]]);
+    return catalogue;
+  }
 }
 
 /** One key of a sample. */

@@ -5,7 +5,7 @@ import { positionsOf } from "../../src/plan/movements.ts";
 import type { RedistribStep } from "../../src/plan/step.ts";
 import { SequenceSample } from "../../src/sample/sequence_sample.ts";
 import { Scratch } from "../../src/scratch.ts";
-import { catalogueOf } from "../../src/transfer/catalogue.ts";
+import { Catalogue } from "../../src/transfer/catalogue.ts";
 
 interface MetaParts {
   ids?: string[];
@@ -65,7 +65,7 @@ function digest(changed: Partial<Omit<Terms, "catalogue" | "positions">> = {}): 
     verify: false,
     ...changed,
   };
-  const catalogue = catalogueOf(meta);
+  const catalogue = new Catalogue(meta);
   const terms = { meta, catalogue, plan, positions: positionsOf(plan, catalogue.idIndices), ...rest };
   scratch.reset();
   const found = termsDigest(terms, scratch);

@@ -120,7 +120,7 @@ Deno.test("resolvePlan() finds the position of every id, whatever the order", ()
       ids: lists.map((list) => list.map((position) => ids[position]!)),
       keys: ["k"],
     }));
-    assertEquals([...resolvePlan(plan, { worldSize: 2, meta: known, positions })], steps.flat(2));
+    assertEquals([...resolvePlan(plan, { worldSize: 2, meta: known, positions: () => positions })], steps.flat(2));
   }));
 });
 
@@ -129,7 +129,7 @@ Deno.test("resolvePlan() refuses what follows a regular stretch as it does anyth
   const options = {
     worldSize: 2,
     meta: { ...meta, ids, keys: ["k"] },
-    positions: new Map(ids.map((id, i) => [id, i])),
+    positions: () => new Map(ids.map((id, i) => [id, i])),
   };
   const refuse = (ids: unknown[]) =>
     assertThrows(() => resolvePlan([{ ...bcast, ids: ids as string[] }], options), PlanError);
@@ -138,5 +138,33 @@ Deno.test("resolvePlan() refuses what follows a regular stretch as it does anyth
   assertEquals(refuse(["id-3", "id-6", "id-9", undefined]).place, "plan[0].ids[3]");
   assertEquals(refuse(["id-2", "id-1", "id-0", undefined]).place, "plan[0].ids[3]");
   assertEquals(refuse(["id-0", "id-1", "id-2", "id-2"]).place, "plan[0].ids[3]");
+  const behind = [["id-8", "id-9"], [undefined]].map((ids) => ({ ...bcast, ids: ids as string[] }));
+  assertEquals(assertThrows(() => resolvePlan(behind, options), PlanError).place, "plan[1].ids[0]");
   assertEquals(refuse(["id-0", "id-1", "id-2", "id-30"]).place, "plan[0].ids[3]");
+});
+
+Deno.test("resolvePlan() asks for no positions where ids come in order", () => {
+  const ids = Array.from({ length: 24 }, (_, i) => `id-${i}`);
+  const positions = () => {
+    throw new Error("asked");
+  };
+  const options = { worldSize: 4, meta: { ...meta, ids, keys: ["k"] }, positions };
+  const inBlocks = [0, 1, 2, 3].map((rank) => ids.slice(6 * rank, 6 * rank + 6));
+  const dealtOut = [0, 1, 2, 3].map((rank) => ids.filter((_, i) => i % 4 === rank));
+  const ranks = [0, 1, 2, 3];
+  const gather = (ids: string[][]): RedistribStep => (
+    { commType: "gather", root: 0, srcs: ranks, dsts: null, ids, keys: ["k"] }
+  );
+  const scatter = (ids: string[][]): RedistribStep => (
+    { commType: "scatter", root: 0, srcs: null, dsts: ranks, ids, keys: ["k"] }
+  );
+  const places = (lists: string[][]) => lists.flat().map((id) => ids.indexOf(id));
+  const twice = inBlocks.slice(0, 2).flatMap((list) => [list, [...list]]);
+  for (const [lists, others] of [[inBlocks, twice], [inBlocks, inBlocks]] as const) {
+    const plan = [gather(lists), scatter(others)];
+    assertEquals([...resolvePlan(plan, options)], places([...lists, ...others]));
+  }
+  // How far they are apart is learnt from the first list.
+  const learnt = { ...options, positions: () => new Map(ids.map((id, i) => [id, i])) };
+  assertEquals([...resolvePlan([gather(dealtOut)], learnt)], places(dealtOut));
 });
