@@ -25,8 +25,12 @@ export interface Movement {
   step: number;
 }
 
-/** The numbers that {@linkcode Movements} keeps of each. */
+/** The numbers that {@linkcode Movements} keeps of each, in the order in which they are added. */
 const FIELDS = 9;
+/** The place of the step among them. */
+const STEP = 4;
+/** The place of the number of the list of ids, behind which stands where in it they begin and end. */
+const IDS = 6;
 
 /** Movements, numbered in the order of the plan. Random batches have hundreds of thousands, so that each is a row of numbers and no object. */
 export class Movements {
@@ -76,12 +80,12 @@ export class Movements {
 
   /** The step of one. */
   stepOf(m: number): number {
-    return this.#numbers[FIELDS * m + 4]!;
+    return this.#numbers[FIELDS * m + STEP]!;
   }
 
   /** Adds the movement with number `m` to the sets of its ids. */
   addTo(tree: SetTree, m: number): void {
-    const at = FIELDS * m + 6;
+    const at = FIELDS * m + IDS;
     tree.add(m, this.#ids[this.#numbers[at]!]!, this.#numbers[at + 1]!, this.#numbers[at + 2]!);
   }
 }

@@ -161,9 +161,11 @@ export class LatestCatalogue {
   of(meta: SequenceSample): Catalogue {
     const known = this.#bySample.get(meta);
     if (known?.isOf(meta)) return known;
+    // The one before goes first, whatever becomes of this one.
+    this.#bySample = new WeakMap();
     this.#memory.reset();
     const catalogue = new Catalogue(meta, this.#memory);
-    this.#bySample = new WeakMap([[meta, catalogue]]);
+    this.#bySample.set(meta, catalogue);
     return catalogue;
   }
 }

@@ -209,7 +209,9 @@ class ProgramBuilder {
   /** The items whose mark is set. */
   #marked({ of, count }: Marks): Uint32Array {
     const marked = this.#scratch.uint32(count);
-    for (let item = of.indexOf(1), at = 0; at < count; item++) if (of[item] === 1) marked[at++] = item;
+    for (let item = of.indexOf(1), at = 0; at < count && item < of.length; item++) {
+      if (of[item] === 1) marked[at++] = item;
+    }
     return marked;
   }
 }
