@@ -12,7 +12,7 @@ import { type DeviceRuntime, isOutOfMemory } from "../device/runtime.ts";
 import { aligned, type Lot, type Slab, type SlabPool } from "../device/slab.ts";
 import { SeqferryError } from "../errors.ts";
 import type { RedistribStep } from "../plan/step.ts";
-import { putInOrder, stretchOf } from "../plan/stretches.ts";
+import { membersOf, stretchOf } from "../plan/stretches.ts";
 import { resolvePlan } from "../plan/validate_plan.ts";
 import { copyMetadata } from "../sample/fields.ts";
 import { SequenceSample } from "../sample/sequence_sample.ts";
@@ -322,9 +322,7 @@ function rowsByKeys(
   const count = catalogue.ids.length;
   /** By id the number of its set: 0 is the empty one. */
   const setOf = scratch.int32(count);
-  const sets: { keyIndices: readonly number[]; size: number; with: Map<number, number> }[] = [
-    { keyIndices: [], size: count, with: new Map() },
-  ];
+  const sets: { keyIndices: readonly number[]; with: Map<number, number> }[] = [{ keyIndices: [], with: new Map() }];
   /** Ids come in stretches that go from one set to the same other. */
   let before = 0, after = 0, lastKey = -1;
   for (let i = 0, keyIndex = 0, firstItem = 0; i < items.length; i++) {
@@ -338,23 +336,14 @@ function rowsByKeys(
       lastKey = keyIndex;
       const known = sets[before]!.with.get(keyIndex);
       after = known ??
-        sets.push({ keyIndices: [...sets[before]!.keyIndices, keyIndex], size: 0, with: new Map() }) - 1;
+        sets.push({ keyIndices: [...sets[before]!.keyIndices, keyIndex], with: new Map() }) - 1;
       sets[before]!.with.set(keyIndex, after);
     }
     setOf[row] = after;
-    sets[before]!.size--;
-    sets[after]!.size++;
   }
-  const all = scratch.int32(count - sets[0]!.size);
-  const found: { keyIndices: readonly number[]; rows: Int32Array }[] = [];
-  const begins = scratch.int32(sets.length);
-  for (let set = 1, begin = 0; set < sets.length; set++) {
-    const { keyIndices, size } = sets[set]!;
-    begins[set] = begin;
-    if (size > 0) found.push({ keyIndices, rows: stretchOf(all, begin, begin += size) });
-  }
-  putInOrder(all, setOf, begins);
-  return found;
+  const { all, ends } = membersOf(setOf, sets.length, scratch);
+  return sets.map(({ keyIndices }, set) => ({ keyIndices, rows: stretchOf(all, ends[set - 1] ?? 0, ends[set]!) }))
+    .filter(({ rows }) => rows.length > 0);
 }
 
 /** Lets everything go that was reserved. */

@@ -169,17 +169,11 @@ function namedTwice(value: unknown, place: string, what: "rank" | "id" | "key"):
   return new PlanError(`${place}: ${what} ${show(value)} is named twice`, { place, [what]: value });
 }
 
-/** The positions of ids. */
-export function positionsOfIds(ids: readonly string[]): Map<string, number> {
-  const positions = new Map<string, number>();
-  for (let i = 0; i < ids.length; i++) positions.set(ids[i]!, i);
-  return positions;
-}
-
 /** Checks lists of ids and looks up their positions, without a set for each list. */
 export class IdPositioner {
   readonly #known: readonly string[];
-  readonly #positions: () => ReadonlyMap<string, number>;
+  readonly #makePositions: () => ReadonlyMap<string, number>;
+  #madePositions: ReadonlyMap<string, number> | undefined;
   /** By position the number of the last list that named it. */
   readonly #namedIn: Int32Array;
   #list = 0;
@@ -198,7 +192,7 @@ export class IdPositioner {
    * Starts with nothing checked.
    *
    * @param known The known ids.
-   * @param positions Their positions, asked for only where they cannot be guessed.
+   * @param positions Their positions, asked for once, where one cannot be guessed.
    * @param room Where {@linkcode IdPositioner.found} is put; as long as all lists together, or null where nobody asks for it.
    * @param namedIn Zeros to work in, one for each known id.
    */
@@ -209,7 +203,7 @@ export class IdPositioner {
     namedIn: Int32Array = new Int32Array(known.length),
   ) {
     this.#known = known;
-    this.#positions = positions;
+    this.#makePositions = positions;
     this.#namedIn = namedIn;
     this.#found = room;
   }
@@ -227,7 +221,7 @@ export class IdPositioner {
     this.#list++;
     const stop = this.#lookUp(ids, begin);
     if (stop < ids.length) {
-      if (!this.#positions().has(ids[stop] as string)) throw unknownId(ids[stop], `${place}[${stop}]`);
+      if (!this.#positions.has(ids[stop] as string)) throw unknownId(ids[stop], `${place}[${stop}]`);
       throw namedTwice(ids[stop], `${place}[${stop}]`, "id");
     }
     this.#lastIds = ids;
@@ -242,7 +236,7 @@ export class IdPositioner {
     // Mostly ids come in the order of the known ones, with as many between each and the next: then a guess saves the look into the map.
     let last = -1, stride = 0, next = this.#guessFirst(ids[0]);
     for (let i = 0; i < ids.length; i++) {
-      const position = next >= 0 && this.#known[next] === ids[i] ? next : this.#positions().get(ids[i] as string);
+      const position = next >= 0 && this.#known[next] === ids[i] ? next : this.#positions.get(ids[i] as string);
       if (position === undefined || namedIn[position] === list) return i;
       namedIn[position] = list;
       if (found !== null) found[begin + i] = position;
@@ -260,6 +254,10 @@ export class IdPositioner {
     if (ids.length > 0) this.#last = last;
     if (ids.length > 1) this.#stride = stride;
     return ids.length;
+  }
+
+  get #positions(): ReadonlyMap<string, number> {
+    return this.#madePositions ??= this.#makePositions();
   }
 
   /** Where the first id of a list may stand: behind the last of the list before, behind its first, or at the beginning; -1 where it is nowhere there. */

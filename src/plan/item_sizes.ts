@@ -5,6 +5,7 @@
  */
 
 import { isDType, itemSize } from "../sample/dtype.ts";
+import { positionsOfIds } from "./positions_of_ids.ts";
 import type { PlanMeta } from "./validate_plan.ts";
 
 /** Metadata that tells sizes too; any `SequenceSample` will do. */
@@ -33,7 +34,7 @@ export function itemSizes(ids: readonly string[], keys: readonly string[], meta:
   if (meta === undefined || seqlens === undefined) {
     return { known: false, byKey: keys.map(() => new Float64Array(ids.length).fill(1)) };
   }
-  const placeOf = new Map(meta.ids.map((id, i) => [id, i]));
+  const placeOf = positionsOfIds(meta.ids);
   const places = ids.map((id) => placeOf.get(id)!);
   const byKey = keys.map((key) => {
     const sizes = new Float64Array(ids.length);

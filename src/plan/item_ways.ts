@@ -22,7 +22,7 @@ import { Scratch } from "../scratch.ts";
 import { sameList } from "./same_list.ts";
 import { SetTree } from "./set_tree.ts";
 import { isFence, type RedistribStep } from "./step.ts";
-import { countsOf, grown, putInOrder, startsOf, stretchOf } from "./stretches.ts";
+import { grown, membersOf, startsOf, stretchOf } from "./stretches.ts";
 
 /** A replica group that broadcasts of items go through. */
 export interface ReplicaRanks {
@@ -117,7 +117,7 @@ function tablesOf(plan: readonly RedistribStep[], context: WayContext, scratch: 
   const fences = scratch.int32(plan.length);
   for (let n = 0; n < plan.length; n++) fences[n] = Number(isFence(plan[n]!));
   const fencesBefore = startsOf(fences, scratch.int32(plan.length + 1));
-  const sets = likeKeysOf(plan, context, fencesBefore, scratch);
+  const sets = likeKeysOf(plan, context, fencesBefore);
   const wanted = scratch.uint8(plan.length);
   for (const { steps: [first] } of sets) for (const step of first!) wanted[step] = 1;
   const movements = movementsOf(plan, context.positions, wanted, scratch);
@@ -131,12 +131,7 @@ function tablesOf(plan: readonly RedistribStep[], context: WayContext, scratch: 
   });
 }
 
-function likeKeysOf(
-  plan: readonly RedistribStep[],
-  context: WayContext,
-  fencesBefore: Int32Array,
-  scratch: Scratch,
-): LikeKeys[] {
+function likeKeysOf(plan: readonly RedistribStep[], context: WayContext, fencesBefore: Int32Array): LikeKeys[] {
   const stepsOfKey: number[][] = [];
   while (stepsOfKey.length < context.keyCount) stepsOfKey.push([]);
   for (let n = 0; n < plan.length; n++) for (const key of plan[n]!.keys) stepsOfKey[context.placeOfKey(key)]!.push(n);
@@ -145,7 +140,7 @@ function likeKeysOf(
   /** Whether two steps differ in nothing but their keys. */
   const alike = (a: number, b: number): boolean => {
     if (fencesBefore[a] !== fencesBefore[b] || !sameButForKeys(plan[a]!, plan[b]!)) return false;
-    begins ??= startsOf(scratch.int32(plan.length).map((_, n) => countIdsOf(plan[n])));
+    begins ??= startsOf(Int32Array.from(plan, countIdsOf));
     return samePositions(context.positions, begins[a]!, begins[b]!, begins[a + 1]! - begins[a]!);
   };
   const sets: LikeKeys[] = [];
@@ -223,17 +218,14 @@ class Table {
     this.#fencesBefore = fencesBefore;
     const tree = this.#tree = new SetTree(scratch.int32(idCount));
     for (let m = 0; m < movements.count; m++) if (taken[movements.stepOf(m)] === 1) movements.addTo(tree, m);
-    const counts = countsOf(tree.setOf, tree.size, scratch.int32(tree.size));
-    // What has no movements is in no class.
-    counts[0] = 0;
-    const begins = startsOf(counts, scratch.int32(tree.size + 1));
+    // What has no movements is in set 0, and in no class.
+    const { all, ends } = membersOf(tree.setOf, tree.size, scratch);
+    this.#ids = all;
     for (let set = 1; set < tree.size; set++) {
-      if (counts[set] === 0) continue;
+      if (ends[set] === ends[set - 1]) continue;
       this.#sets.push(set);
-      this.#begins.push(begins[set + 1]!);
+      this.#begins.push(ends[set]!);
     }
-    this.#ids = scratch.int32(begins[tree.size]!);
-    putInOrder(this.#ids, tree.setOf, begins);
   }
 
   get classCount(): number {

@@ -122,12 +122,8 @@ export function countIdsOf(step: unknown): number {
 export function positionsOf(plan: readonly RedistribStep[], positions: ReadonlyMap<string, number>): Int32Array {
   const places = new Int32Array(countIds(plan));
   let at = 0;
-  const look = (ids: readonly string[]) => {
-    for (let i = 0; i < ids.length; i++) places[at++] = positions.get(ids[i]!)!;
-  };
   for (const step of plan) {
-    if (step.commType === "bcast") look(step.ids);
-    else step.ids.forEach(look);
+    for (const ids of idListsOf(step)) for (let i = 0; i < ids.length; i++) places[at++] = positions.get(ids[i]!)!;
   }
   return places;
 }
@@ -157,8 +153,7 @@ export function movementsOf(
   for (let n = 0; n < plan.length; n++) {
     const step = plan[n]!;
     if (wanted[n] !== 1) {
-      if (step.commType === "bcast") at += step.ids.length;
-      else for (const ids of step.ids) at += ids.length;
+      at += countIdsOf(step);
       continue;
     }
     movement.step = n;

@@ -4,6 +4,8 @@
  * @module
  */
 
+import type { Scratch } from "../scratch.ts";
+
 /** How often each number below `end` is in a list; negative ones do not count. `counts` takes them: as many zeros. */
 export function countsOf(
   numbers: ArrayLike<number>,
@@ -44,7 +46,7 @@ export function grown(list: Int32Array, length: number): Int32Array {
 }
 
 /** Calls `visit` with where each stretch of numbers that follow each other begins, and the number behind it. */
-export function forEachStretch(numbers: Int32Array, visit: (begin: number, end: number) => void): void {
+export function forEachStretch(numbers: Int32Array | Uint32Array, visit: (begin: number, end: number) => void): void {
   for (let i = 0, end = 0; i < numbers.length; i = end) {
     const before = i - numbers[i]!;
     for (end = i + 1; end < numbers.length && end - numbers[end]! === before;) end++;
@@ -52,7 +54,25 @@ export function forEachStretch(numbers: Int32Array, visit: (begin: number, end: 
   }
 }
 
-/** Puts what is in a set other than 0 into `ordered`, ascending where its set begins. `begins` moves on to where they end. */
-export function putInOrder(ordered: Int32Array, setOf: Int32Array, begins: Int32Array): void {
-  for (let one = 0; one < setOf.length; one++) if (setOf[one]! > 0) ordered[begins[setOf[one]!]!++] = one;
+/** What sets have. */
+export interface Members {
+  /** Of each set from 1 on what is in it, ascending, one set behind the other. */
+  readonly all: Int32Array;
+  /** By set where it ends, which is where the next one begins. */
+  readonly ends: Int32Array;
+}
+
+/** What is in each set, by the numbers of their sets; set 0 is left out. Good until `scratch` is reset. */
+export function membersOf(setOf: Int32Array, sets: number, scratch: Scratch): Members {
+  const counts = countsOf(setOf, sets, scratch.int32(sets));
+  counts[0] = 0;
+  const ends = startsOf(counts, scratch.int32(sets + 1));
+  const all = scratch.int32(ends[sets]!);
+  putInOrder(setOf, all, ends);
+  return { all, ends };
+}
+
+/** Puts what is in a set other than 0 where its set begins, which moves on to where it ends. */
+function putInOrder(setOf: Int32Array, all: Int32Array, begins: Int32Array): void {
+  for (let one = 0; one < setOf.length; one++) if (setOf[one]! > 0) all[begins[setOf[one]!]!++] = one;
 }

@@ -9,6 +9,7 @@
 import type { ItemSizes } from "./item_sizes.ts";
 import { forEachWay, HOP_FIELDS } from "./item_ways.ts";
 import { positionsOf } from "./movements.ts";
+import { positionsOfIds } from "./positions_of_ids.ts";
 import type { RedistribStep } from "./step.ts";
 
 /** All that one rank sends another in one phase. */
@@ -78,7 +79,7 @@ export interface Items {
  * @param worldSize The number of ranks.
  */
 export function trafficOf(plan: readonly RedistribStep[], { ids, keys, sizes }: Items, worldSize: number): Traffic {
-  const placeOfId = new Map(ids.map((id, i) => [id, i]));
+  const placeOfId = positionsOfIds(ids);
   const placeOfKey = new Map(keys.map((key, k) => [key, k]));
   const traffic = new Traffic(worldSize);
   const context = {

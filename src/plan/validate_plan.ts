@@ -7,9 +7,10 @@
 import { PlanError } from "../errors.ts";
 import { Scratch } from "../scratch.ts";
 import { show } from "../show.ts";
-import { checkStep, IdPositioner, type IdsCheck, positionsOfIds } from "./check_step.ts";
+import { checkStep, IdPositioner, type IdsCheck } from "./check_step.ts";
 import { countIds } from "./movements.ts";
 import { rawStep } from "./plan_json.ts";
+import { positionsOfIds } from "./positions_of_ids.ts";
 import type { RedistribStep } from "./step.ts";
 
 /** What planning and validation read of the metadata of all samples; any `SequenceSample` will do. */
@@ -48,8 +49,7 @@ export function validatePlan(plan: readonly RedistribStep[], options: ValidatePl
     for (let i = 0; i < plan.length; i++) checkOne(plan[i], `plan[${i}]`, worldSize);
     return;
   }
-  let positions: ReadonlyMap<string, number> | undefined;
-  const positioner = new IdPositioner(meta.ids, () => positions ??= positionsOfIds(meta.ids), null);
+  const positioner = new IdPositioner(meta.ids, () => positionsOfIds(meta.ids), null);
   checkAllAgainst(meta, plan, worldSize, positioner);
 }
 

@@ -14,7 +14,8 @@ import { SampleError } from "../errors.ts";
 import { type DType, itemSize } from "../sample/dtype.ts";
 import { rowBytes } from "../sample/tensor.ts";
 import { sumOf } from "../sample/fields.ts";
-import { positionsOfIds } from "../plan/check_step.ts";
+import { forEachStretch } from "../plan/stretches.ts";
+import { positionsOfIds } from "../plan/positions_of_ids.ts";
 import { Scratch } from "../scratch.ts";
 import type { SequenceSample } from "../sample/sequence_sample.ts";
 
@@ -136,11 +137,7 @@ export class Catalogue {
   /** The sum of the sizes of some items, in bytes. Those that follow each other are added at once. */
   totalBytes(items: Uint32Array): number {
     let total = 0;
-    for (let i = 0, end = 0; i < items.length; i = end) {
-      const before = i - items[i]!;
-      for (end = i + 1; end < items.length && end - items[end]! === before;) end++;
-      total += this.bytesBetween(items[i]!, items[end - 1]! + 1);
-    }
+    forEachStretch(items, (begin, end) => total += this.bytesBetween(begin, end));
     return total;
   }
 
