@@ -47,6 +47,8 @@ export const cpuSources: readonly string[] = [
   "memory.c",
   "memory.h",
   "operations.c",
+  "peer_heap.c",
+  "peer_heap.h",
   "peers.c",
   "pinned.c",
   "pinned.h",

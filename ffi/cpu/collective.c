@@ -113,17 +113,6 @@ static const struct posting *agreed_posting(struct communicator *communicator, s
 
 /* ---- reading */
 
-/* Where another rank's bytes can be read; NULL where it has left, and after the communicator was failed. */
-static const void *bytes_of(struct communicator *communicator, int rank, uint64_t offset, size_t bytes) {
-  struct peer *peer = communicator_peer(communicator, rank);
-  if (peer == NULL) return NULL;
-  const void *from = peer_bytes(peer, offset, bytes);
-  if (from == NULL) {
-    communicator_fail(communicator, ncclSystemError, "rank %d cannot map the device memory of rank %d", communicator->rank, rank);
-  }
-  return from;
-}
-
 /* Whether what a rank posted is still what it gave: its memory is not once it has left, the board is. */
 static bool can_read(const struct communicator *communicator, const struct operation *operation, int rank) {
   return is_short(operation) || world_has(communicator->world, rank);
@@ -134,9 +123,10 @@ static enum step copy_part(struct communicator *communicator, struct operation *
   size_t bytes = operation_left(operation);
   if (bytes > *budget) bytes = *budget;
   if (bytes > 0) {
-    const char *from;
+    char *at = to + operation->done;
     if (rank == communicator->rank) {
-      from = operation->from + operation->done;
+      const char *from = operation->from + operation->done;
+      if (at != from) copy_bytes(at, from, bytes, operation->bytes);
     } else {
       const struct posting *posting = agreed_posting(communicator, operation, rank);
       if (posting == NULL || !can_read(communicator, operation, rank)) return STEP_STUCK;
@@ -147,20 +137,22 @@ static enum step copy_part(struct communicator *communicator, struct operation *
         if (root == NULL) return STEP_STUCK;
         bytes = helper_share(operation, root, posting->offset, bytes);
       }
-      /*
-       * Of short parts too, so that a rank whose memory cannot be mapped is found out by the first of them, and not in the middle of a
-       * transfer; unless it is done and gone.
-       */
-      from = world_has(communicator->world, rank) ? bytes_of(communicator, rank, posting->offset + operation->done, bytes) : NULL;
-      if (communicator->fault != ncclSuccess) return STEP_STUCK;
-      if (is_short(operation)) from = posting->bytes + operation->done;
-      if (from == NULL) return STEP_STUCK;
+      bool is_there = world_has(communicator->world, rank);
+      uint64_t offset = posting->offset + operation->done;
+      if (is_short(operation)) {
+        /* So that a rank whose memory cannot be mapped is found out now, and not in the middle of a transfer; unless it is done and gone. */
+        if (is_there) communicator_try(communicator, rank, offset, bytes);
+        if (communicator->fault != ncclSuccess) return STEP_STUCK;
+        memcpy(at, posting->bytes + operation->done, bytes);
+      } else if (!is_there || !communicator_read(communicator, rank, offset, at, bytes, operation->bytes)) {
+        return STEP_STUCK;
+      }
     }
-    if (to + operation->done != from) copy_bytes(to + operation->done, from, bytes, operation->bytes);
     operation->done += bytes;
     *budget -= bytes;
   }
   if (!operation_is_copied(operation)) return bytes > 0 ? STEP_MOVED : STEP_STUCK;
+  if (operation->is_unread) return communicator_cannot_read(communicator, rank), STEP_STUCK;
   if (rank != communicator->rank) {
     if (!can_read(communicator, operation, rank)) return STEP_STUCK;
     communicator->received_bytes[rank] += operation->bytes;
@@ -238,9 +230,8 @@ static enum step read_reduced(struct communicator *communicator, struct operatio
     for (int rank = 0; rank < communicator->nranks; rank++) {
       const struct posting *posting = &row_of(communicator, rank)->postings[operation->sequence % WORLD_BOARD_SLOTS];
       if (!world_has(communicator->world, rank)) return STEP_STUCK;
-      const void *from = bytes_of(communicator, rank, posting->offset + part_start + operation->done, bytes);
-      if (from == NULL) return STEP_STUCK;
-      memcpy(rank == 0 ? sum.bytes : part.bytes, from, bytes);
+      uint64_t offset = posting->offset + part_start + operation->done;
+      if (!communicator_read(communicator, rank, offset, rank == 0 ? sum.bytes : part.bytes, bytes, bytes)) return STEP_STUCK;
       if (rank > 0) reduce(operation->reduction, operation->type, sum.bytes, part.bytes, bytes / element);
     }
     memcpy(to + operation->done, sum.bytes, bytes);

@@ -73,6 +73,15 @@ ncclResult_t communicator_config(const ncclConfig_t *config, bool *blocking);
 
 /* The process of a rank; NULL where it has left and ended, and where it cannot be reached, which is then the communicator's fault. */
 struct peer *communicator_peer(struct communicator *communicator, int rank);
+/*
+ * Copies bytes of a rank's heap, as part of a copy that has `whole` bytes in all. False where the rank has left and ended, and where they cannot be
+ * read, which is then the communicator's fault.
+ */
+bool communicator_read(struct communicator *communicator, int rank, uint64_t offset, void *to, size_t bytes, size_t whole);
+/* Looks whether a rank's memory can be mapped; where it cannot, that is the communicator's fault. */
+void communicator_try(struct communicator *communicator, int rank, uint64_t offset, size_t bytes);
+/* A rank's memory cannot be read: the communicator's fault. */
+void communicator_cannot_read(struct communicator *communicator, int rank);
 /* Rings a rank, if it can be reached. */
 void communicator_ring(struct communicator *communicator, int rank);
 void communicator_ring_all(struct communicator *communicator);

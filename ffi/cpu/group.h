@@ -47,6 +47,7 @@ struct operation {
   size_t done;        /* bytes copied or reduced, of the part under way */
   size_t shared;      /* bytes at the end of a message that were given to the helper */
   uint64_t last_part; /* the number of the last part that it was given of it; 0 before */
+  bool is_unread;     /* set by the helper, before its part counts as copied: it could not read it */
   /* Collectives only. */
   bool finished;  /* it has read all it needs */
   int current;    /* the rank whose part is being copied, or -1 */

@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include "accounts.h"
-#include "copy_bytes.h"
 #include "faults.h"
 #include "group.h"
 #include "process.h"
@@ -22,9 +21,9 @@
 #define LONGEST_LOOK ((uint64_t)50000)
 
 struct part {
-  char *to;
-  const char *from;
-  size_t whole; /* bytes of the message */
+  struct operation *operation;
+  size_t start; /* where in the message it begins */
+  struct heap_place from;
 };
 
 static struct part parts[MOST_PARTS];
@@ -47,7 +46,8 @@ static void *help(void *unused) {
   for (;;) {
     if (atomic_load(&given) > next) {
       struct part part = parts[next % MOST_PARTS];
-      copy_bytes(part.to, part.from, PART_BYTES, part.whole);
+      struct operation *operation = part.operation;
+      if (!heap_place_copy(operation->to + part.start, &part.from, PART_BYTES, operation->bytes)) operation->is_unread = true;
       account_add(ACCOUNT_HELPER_BYTES, PART_BYTES);
       atomic_store_explicit(&copied, ++next, memory_order_release);
       self_ring();
@@ -87,10 +87,10 @@ static uint64_t give(struct part part) {
 size_t helper_share(struct operation *operation, struct peer *sender, uint64_t offset, size_t bytes) {
   while (!faults_armed() && operation_left(operation) >= 2 * PART_BYTES && takes_more()) {
     size_t start = operation->bytes - operation->shared - PART_BYTES;
-    const char *from = peer_bytes(sender, offset + start, PART_BYTES);
-    if (from == NULL) break;
+    struct heap_place from;
+    if (!peer_locate(sender, offset + start, PART_BYTES, &from)) break;
     operation->shared += PART_BYTES;
-    operation->last_part = give((struct part){.to = operation->to + start, .from = from, .whole = operation->bytes});
+    operation->last_part = give((struct part){.operation = operation, .start = start, .from = from});
   }
   return bytes < operation_left(operation) ? bytes : operation_left(operation);
 }

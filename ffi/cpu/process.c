@@ -14,13 +14,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "helper.h"
 #include "memory.h"
 #include "shared_file.h"
 
 #define CONTROL_BYTES 4096
-/* Addresses kept for a peer's heap to grow into. */
-#define RESERVED_AT_LEAST ((size_t)1 << 30)
 
 struct peer {
   struct peer *next;
@@ -28,10 +25,8 @@ struct peer {
   bool own;
   int pid;
   uint64_t start_time;
-  int heap_fd; /* ours, opened from the peer's */
   struct control *control;
-  char *heap;      /* reserved addresses; the first `mapped` bytes are the peer's heap */
-  size_t mapped, reserved;
+  struct peer_heap heap; /* of another process */
 };
 
 static struct self self = {.control_fd = -1};
@@ -124,7 +119,6 @@ struct peer *peer_open(int pid, uint64_t start_time, int control_fd, int heap_fd
   peer->references = 1;
   peer->pid = pid;
   peer->start_time = start_time;
-  peer->heap_fd = -1;
   if (pid == self.pid && start_time == self.start_time) {
     peer->own = true;
     peer->control = self.control;
@@ -138,8 +132,7 @@ struct peer *peer_open(int pid, uint64_t start_time, int control_fd, int heap_fd
     }
     peer->control = page;
     /* The pid may have gone to another process since it was written down. */
-    if (peer->control->start_time == start_time) peer->heap_fd = open_descriptor_of(pid, heap_fd, false);
-    if (peer->heap_fd < 0) {
+    if (peer->control->start_time != start_time || !peer_heap_open(&peer->heap, pid, heap_fd)) {
       munmap(page, CONTROL_BYTES);
       free(peer);
       return NULL;
@@ -150,51 +143,25 @@ struct peer *peer_open(int pid, uint64_t start_time, int control_fd, int heap_fd
   return peer;
 }
 
-static void unmap_heap(struct peer *peer) {
-  /* It may be reading there. */
-  helper_finish();
-  munmap(peer->heap, peer->reserved);
-}
-
 void peer_close(struct peer *peer) {
   if (--peer->references > 0) return;
   struct peer **link = &peers;
   while (*link != peer) link = &(*link)->next;
   *link = peer->next;
   if (!peer->own) {
-    if (peer->heap != NULL) unmap_heap(peer);
+    peer_heap_close(&peer->heap);
     munmap(peer->control, CONTROL_BYTES);
-    close(peer->heap_fd);
   }
   free(peer);
 }
 
-/* Maps what a heap has grown by. What is mapped stays as it is, with its pages, unless the reserved addresses run out. */
-static bool map_up_to(struct peer *peer, uint64_t size) {
-  if (size > peer->reserved) {
-    size_t reserved = RESERVED_AT_LEAST;
-    while (reserved < 2 * size) reserved *= 2;
-    char *range = reserve_addresses(reserved);
-    if (range == NULL) return false;
-    if (peer->heap != NULL) unmap_heap(peer);
-    peer->heap = range;
-    peer->reserved = reserved;
-    peer->mapped = 0;
-  }
-  void *more = mmap(peer->heap + peer->mapped, size - peer->mapped, PROT_READ, MAP_SHARED | MAP_FIXED, peer->heap_fd,
-                    (off_t)peer->mapped);
-  if (more == MAP_FAILED) return false;
-  peer->mapped = size;
-  return true;
-}
-
-const void *peer_bytes(struct peer *peer, uint64_t offset, uint64_t bytes) {
-  if (peer->own) return heap_bytes(offset);
-  if (offset + bytes > peer->mapped) {
+bool peer_locate(struct peer *peer, uint64_t offset, uint64_t bytes, struct heap_place *place) {
+  if (!peer->own) {
     uint64_t size = atomic_load_explicit(&peer->control->heap_bytes, memory_order_acquire);
-    if (offset + bytes > size || !map_up_to(peer, size)) return NULL;
+    return peer_heap_locate(&peer->heap, offset, bytes, size, place);
   }
-  return peer->heap + offset;
+  *place = (struct heap_place){.address = heap_bytes(offset)};
+  return true;
 }
 
 /*

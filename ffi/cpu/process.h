@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "peer_heap.h"
+
 /* Shared with every process that a communicator joins to this one. */
 struct control {
   uint64_t start_time;         /* of the process: tells it from a later one with the same pid */
@@ -38,11 +40,8 @@ bool process_alive(int pid, uint64_t start_time);
 /* The process, shared by all who ask for the same; NULL when it cannot be reached. Lock held. */
 struct peer *peer_open(int pid, uint64_t start_time, int control_fd, int heap_fd);
 void peer_close(struct peer *peer);
-/*
- * Where bytes of the peer's heap can be read; NULL when it cannot be mapped. Valid until the next call for this peer, or the lock is dropped;
- * for the helper until it has finished.
- */
-const void *peer_bytes(struct peer *peer, uint64_t offset, uint64_t bytes);
+/* Where bytes of the peer's heap can be read, as peer_heap_locate says it. */
+bool peer_locate(struct peer *peer, uint64_t offset, uint64_t bytes, struct heap_place *place);
 /* Wakes the threads of a peer that sleep. What they are to see must have been stored before. */
 void peer_ring(struct peer *peer);
 /* The same for the threads of this process. */

@@ -6,7 +6,6 @@
 
 #include "accounts.h"
 #include "communicator.h"
-#include "copy_bytes.h"
 #include "faults.h"
 #include "group.h"
 #include "helper.h"
@@ -56,16 +55,13 @@ enum step receive_step(struct communicator *communicator, struct operation *oper
     struct peer *process = communicator_peer(communicator, peer);
     if (process == NULL) return STEP_STUCK;
     bytes = helper_share(operation, process, slot.offset, bytes);
-    const void *from = peer_bytes(process, slot.offset + operation->done, bytes);
-    if (from == NULL) {
-      communicator_fail(communicator, ncclSystemError, "rank %d cannot map the device memory of rank %d", communicator->rank, peer);
-      return STEP_STUCK;
-    }
-    copy_bytes(operation->to + operation->done, from, bytes, operation->bytes);
+    char *to = operation->to + operation->done;
+    if (!communicator_read(communicator, peer, slot.offset + operation->done, to, bytes, operation->bytes)) return STEP_STUCK;
     operation->done += bytes;
     *budget -= bytes;
   }
   if (!operation_is_copied(operation)) return bytes > 0 ? STEP_MOVED : STEP_STUCK;
+  if (operation->is_unread) return communicator_cannot_read(communicator, peer), STEP_STUCK;
   if (!world_has(communicator->world, peer)) return STEP_STUCK;
   atomic_store_explicit(&pair->consumed, operation->sequence + 1, memory_order_release);
   communicator_ring(communicator, peer);

@@ -39,6 +39,8 @@ interface Row {
   readonly overFloor: number;
   /** Largest resident memory of a rank's process, in bytes. */
   readonly peakBytes: number;
+  /** The most by which one of them grew beyond what the plan has its rank receive and pack, in bytes. */
+  readonly beyondPlanBytes: number;
   /** How many times longer gloo took; null where it was not measured. */
   readonly glooRatio: number | null;
 }
@@ -103,6 +105,7 @@ for (const caseIndex of caseIndices) {
         slowest: Math.max(...perRepeat),
         overFloor: seconds / (delivered / bytesPerSecond),
         peakBytes: Math.max(...measured.map(({ peakBytes }) => peakBytes)),
+        beyondPlanBytes: Math.max(...measured.map(({ beyondPlanBytes }) => beyondPlanBytes)),
         glooRatio: gloo === null ? null : gloo / seconds,
       };
       rows.push(row);
@@ -183,7 +186,9 @@ function line(row: Row): string {
     ms(row.fastest)
   } to ${ms(row.slowest)})  ${row.overFloor.toFixed(1).padStart(7)}x the floor  ${
     (row.deliveredBytes / 1e6).toFixed(2)
-  } MB delivered  peak ${(row.peakBytes / 1e6).toFixed(0)} MB${gloo}`;
+  } MB delivered  peak ${(row.peakBytes / 1e6).toFixed(0)} MB, ${
+    (row.beyondPlanBytes / 1e6).toFixed(0)
+  } beyond the plan${gloo}`;
 }
 
 /** Prints each row's time over that of a saved run. */

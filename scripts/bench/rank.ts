@@ -4,7 +4,16 @@
  * @module
  */
 
-import { Communicator, DataManager, Deadline, openRuntime, type Pattern, SequenceSample } from "../../mod.ts";
+import {
+  Catalogue,
+  Communicator,
+  DataManager,
+  Deadline,
+  lowerPlan,
+  openRuntime,
+  type Pattern,
+  SequenceSample,
+} from "../../mod.ts";
 import { Exchange } from "../../src/comm/exchange.ts";
 import { CASES, prepare, type Size } from "./cases.ts";
 
@@ -21,6 +30,8 @@ export interface Measured {
   readonly seconds: readonly number[];
   /** The most resident memory of the process, in bytes. */
   readonly peakBytes: number;
+  /** By how much it was more than before the first transfer, and than what the plan has this rank receive and pack. */
+  readonly beyondPlanBytes: number;
 }
 
 const runtime = await openRuntime({ backend: "cpu" });
@@ -29,10 +40,13 @@ let manager: DataManager;
 let barrier: Exchange;
 
 async function run({ caseIndex, size, pattern, warmUp, repeats }: Order & { op: "run" }): Promise<Measured> {
-  const { meta, plan, before } = prepare(CASES[caseIndex]!, size, pattern);
-  const mine = new Set(before[manager.rank]);
+  const { worldSize } = communicator;
+  const { meta, plan, before: owned } = prepare(CASES[caseIndex]!, size, pattern);
+  const mine = new Set(owned[manager.rank]);
   for (const sample of meta.unpack()) if (mine.has(sample.ids[0]!)) manager.store(filled(sample));
   const seconds: number[] = [];
+  const before = residentBytes("VmRSS");
+  Deno.writeTextFileSync("/proc/self/clear_refs", RESET_PEAK);
   const nothing = new Uint8Array();
   for (let i = 0; i < warmUp + repeats; i++) {
     await barrier.gather("the barrier", nothing, new Deadline());
@@ -43,8 +57,10 @@ async function run({ caseIndex, size, pattern, warmUp, repeats }: Order & { op: 
     if (i >= warmUp) seconds.push((ended - started) / 1000);
     manager.remove(manager.ids.filter((id) => !mine.has(id)));
   }
+  const peakBytes = residentBytes("VmHWM");
   manager.clearData();
-  return { seconds, peakBytes: peakBytes() };
+  const planned = lowerPlan(plan, new Catalogue(meta), manager.rank, { worldSize }).peakBytes;
+  return { seconds, peakBytes, beyondPlanBytes: peakBytes - before - planned };
 }
 
 /** The sample with data: bytes that differ from id to id. */
@@ -70,8 +86,12 @@ function filled(sample: SequenceSample): SequenceSample {
   });
 }
 
-function peakBytes(): number {
-  const line = Deno.readTextFileSync("/proc/self/status").match(/VmHWM:\s*(\d+) kB/);
+/** Makes what is resident now the peak. */
+const RESET_PEAK = "5";
+
+/** What this process has resident, or had at its peak, in bytes: shared pages included, of this process or another, that are in its page tables. */
+function residentBytes(field: "VmRSS" | "VmHWM"): number {
+  const line = Deno.readTextFileSync("/proc/self/status").match(`${field}:\\s*(\\d+) kB`);
   return Number(line?.[1] ?? 0) * 1024;
 }
 

@@ -25,6 +25,7 @@ Deno.test("the benchmark runs every pattern, writes what it measured, and compar
       assertEquals(row.deliveredBytes, payload, "every id to the one rank more that is to have it");
       assert(row.fastest > 0 && row.fastest <= row.seconds && row.seconds <= row.slowest);
       assert(row.overFloor > 1 && row.peakBytes > 0);
+      assert(row.beyondPlanBytes < row.peakBytes);
     }
     assert(planning.length > 4);
     const second = await bench("--quick", "--patterns", "bcast", "--no-planning", "--compare", file);

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <sched.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "../accounts.h"
@@ -259,6 +260,97 @@ static void outgrown_mapping(int rank, int count, struct shared *shared) {
 }
 
 TEST(a_long_broadcast_goes_on_where_its_mapping_is_outgrown) { in_processes(2, outgrown_mapping, -1); }
+
+/* Shared pages in this process's page tables, in bytes. */
+static size_t resident_shared_bytes(void) {
+  FILE *status = fopen("/proc/self/status", "r");
+  CHECK(status != NULL);
+  char line[256];
+  size_t kibibytes = 0;
+  while (fgets(line, sizeof line, status) != NULL && sscanf(line, "RssShmem: %zu", &kibibytes) != 1) continue;
+  fclose(status);
+  CHECK(kibibytes > 0);
+  return kibibytes << 10;
+}
+
+enum { LONG_MESSAGES = 5 };
+static const size_t long_message = (size_t)60 << 20;
+
+/* Each from memory of its own, into the same memory. */
+static void long_messages(int rank, int count, struct shared *shared) {
+  struct one one;
+  one_open(&one, rank, count, shared, false);
+  void *memory[LONG_MESSAGES];
+  for (int i = 0; i < (rank == 0 ? LONG_MESSAGES : 1); i++) memory[i] = device_bytes(long_message, rank == 0 ? i : 77);
+  size_t before = resident_shared_bytes();
+  for (int round = 0; round < 3; round++) {
+    for (int i = 0; i < LONG_MESSAGES; i++) {
+      if (rank == 0) {
+        ncclSend(memory[i], long_message, ncclUint8, 1, one.comm, one.stream);
+      } else {
+        ncclRecv(memory[0], long_message, ncclUint8, 0, one.comm, one.stream);
+      }
+      OK(settle(one.comm));
+      drain(one.stream);
+      if (rank == 1) CHECK(holds(memory[0], long_message, i));
+    }
+  }
+  if (rank == 1) CHECK(resident_shared_bytes() - before <= (size_t)(112 + 4) << 20);
+  for (int i = 0; i < (rank == 0 ? LONG_MESSAGES : 1); i++) OK(cudaFree(memory[i]));
+  one_close(&one);
+}
+
+TEST(what_a_receiver_reads_does_not_all_become_memory_of_its_own) { in_processes(2, long_messages, -1); }
+
+/* Cuts this process's heap behind its first `bytes`. */
+static void cut_heap(size_t bytes) {
+  for (int fd = 0; fd < 256; fd++) {
+    struct stat file;
+    if (fstat(fd, &file) == 0 && S_ISREG(file.st_mode) && (size_t)file.st_size > bytes) OK(ftruncate(fd, (off_t)bytes));
+  }
+}
+
+/* How much of the last message can be read. */
+static size_t readable;
+
+static void unreadable_message(int rank, int count, struct shared *shared) {
+  struct one one;
+  one_open(&one, rank, count, shared, false);
+  char *memory = device_bytes(long_message * (rank == 0 ? 4 : 1), rank);
+  /* The last is beyond what a receiver reads at addresses of its own. */
+  for (int i = 0; i < 4; i++) {
+    if (rank == 0) {
+      if (i == 3) cut_heap(long_message * 3 + readable);
+      ncclSend(memory + long_message * (size_t)i, long_message, ncclUint8, 1, one.comm, one.stream);
+    } else {
+      ncclRecv(memory, long_message, ncclUint8, 0, one.comm, one.stream);
+    }
+    if (i == 3) break;
+    OK(settle(one.comm));
+    drain(one.stream);
+  }
+  ncclResult_t state = settle(one.comm);
+  for (int i = 0; rank == 1 && i < 5000 && state == ncclSuccess; i++) {
+    cudaStreamQuery(one.stream);
+    OK(ncclCommGetAsyncError(one.comm, &state));
+    sleep_ms(1);
+  }
+  if (rank == 1) {
+    CHECK_EQUAL(state, ncclSystemError);
+    CHECK(strstr(ncclGetLastError(one.comm), "rank 1 cannot read the device memory of rank 0") != NULL);
+    shared->flags[1] = 1;
+  }
+  while (shared->flags[1] == 0) sleep_ms(1);
+  OK(ncclCommAbort(one.comm));
+}
+
+TEST(memory_that_cannot_be_read_fails_the_communicator) {
+  readable = 0;
+  in_processes(2, unreadable_message, -1);
+  /* The end is what the helper begins with. */
+  readable = long_message - 4096;
+  in_processes(2, unreadable_message, -1);
+}
 
 TEST(work_goes_on_while_nobody_polls) {
   struct ranks ranks;
