@@ -73,8 +73,12 @@ static bool may_touch(struct peer_heap *heap, uint64_t offset, uint64_t bytes) {
   return true;
 }
 
+bool peer_heap_map(struct peer_heap *heap, uint64_t offset, uint64_t bytes, uint64_t size) {
+  return offset + bytes <= heap->mapped || (offset + bytes <= size && map_up_to(heap, size));
+}
+
 bool peer_heap_locate(struct peer_heap *heap, uint64_t offset, uint64_t bytes, uint64_t size, struct heap_place *place) {
-  if (offset + bytes > heap->mapped && (offset + bytes > size || !map_up_to(heap, size))) return false;
+  if (!peer_heap_map(heap, offset, bytes, size)) return false;
   *place = (struct heap_place){.address = may_touch(heap, offset, bytes) ? heap->mapping + offset : NULL, .fd = heap->fd, .offset = offset};
   return true;
 }

@@ -28,6 +28,8 @@ struct heap_place {
 /* Opens the heap that a process has as its descriptor `fd`; false, with errno, when that cannot be. */
 bool peer_heap_open(struct peer_heap *heap, int pid, int fd);
 void peer_heap_close(struct peer_heap *heap);
+/* Maps it as far as some bytes of it, without a page of theirs; as peer_heap_locate, which does so too. */
+bool peer_heap_map(struct peer_heap *heap, uint64_t offset, uint64_t bytes, uint64_t size);
 /*
  * Where bytes of it can be read; `size` is how much of it there is. False where they are not there or cannot be mapped. Valid until the next
  * call for this heap, or the lock is dropped; for the helper until it has finished.

@@ -34,26 +34,26 @@ void communicator_cannot_read(struct communicator *communicator, int rank) {
   communicator_fail(communicator, ncclSystemError, "rank %d cannot read the device memory of rank %d", communicator->rank, rank);
 }
 
-/* Where bytes of a rank's heap are; false where the rank has left and ended, and after the communicator was failed. */
-static bool locate(struct communicator *communicator, int rank, uint64_t offset, size_t bytes, struct heap_place *place) {
-  struct peer *peer = communicator_peer(communicator, rank);
-  if (peer == NULL) return false;
-  if (peer_locate(peer, offset, bytes, place)) return true;
+static void cannot_map(struct communicator *communicator, int rank) {
   communicator_fail(communicator, ncclSystemError, "rank %d cannot map the device memory of rank %d", communicator->rank, rank);
-  return false;
 }
 
 bool communicator_read(struct communicator *communicator, int rank, uint64_t offset, void *to, size_t bytes, size_t whole) {
+  struct peer *peer = communicator_peer(communicator, rank);
+  if (peer == NULL) return false;
   struct heap_place place;
-  if (!locate(communicator, rank, offset, bytes, &place)) return false;
+  if (!peer_locate(peer, offset, bytes, &place)) {
+    cannot_map(communicator, rank);
+    return false;
+  }
   if (heap_place_copy(to, &place, bytes, whole)) return true;
   communicator_cannot_read(communicator, rank);
   return false;
 }
 
 void communicator_try(struct communicator *communicator, int rank, uint64_t offset, size_t bytes) {
-  struct heap_place place;
-  locate(communicator, rank, offset, bytes, &place);
+  struct peer *peer = communicator_peer(communicator, rank);
+  if (peer != NULL && !peer_map(peer, offset, bytes)) cannot_map(communicator, rank);
 }
 
 void communicator_ring(struct communicator *communicator, int rank) {

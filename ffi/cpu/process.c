@@ -155,11 +155,14 @@ void peer_close(struct peer *peer) {
   free(peer);
 }
 
+static uint64_t heap_size(const struct peer *peer) { return atomic_load_explicit(&peer->control->heap_bytes, memory_order_acquire); }
+
+bool peer_map(struct peer *peer, uint64_t offset, uint64_t bytes) {
+  return peer->own || peer_heap_map(&peer->heap, offset, bytes, heap_size(peer));
+}
+
 bool peer_locate(struct peer *peer, uint64_t offset, uint64_t bytes, struct heap_place *place) {
-  if (!peer->own) {
-    uint64_t size = atomic_load_explicit(&peer->control->heap_bytes, memory_order_acquire);
-    return peer_heap_locate(&peer->heap, offset, bytes, size, place);
-  }
+  if (!peer->own) return peer_heap_locate(&peer->heap, offset, bytes, heap_size(peer), place);
   *place = (struct heap_place){.address = heap_bytes(offset)};
   return true;
 }

@@ -40,7 +40,8 @@ bool process_alive(int pid, uint64_t start_time);
 /* The process, shared by all who ask for the same; NULL when it cannot be reached. Lock held. */
 struct peer *peer_open(int pid, uint64_t start_time, int control_fd, int heap_fd);
 void peer_close(struct peer *peer);
-/* Where bytes of the peer's heap can be read, as peer_heap_locate says it. */
+/* Whether bytes of the peer's heap can be mapped; and where they can be read, as peer_heap_locate says it. */
+bool peer_map(struct peer *peer, uint64_t offset, uint64_t bytes);
 bool peer_locate(struct peer *peer, uint64_t offset, uint64_t bytes, struct heap_place *place);
 /* Wakes the threads of a peer that sleep. What they are to see must have been stored before. */
 void peer_ring(struct peer *peer);
