@@ -4,6 +4,7 @@
  * @module
  */
 
+import { NumberSet } from "./number_set.ts";
 import { countsOf, startsOf } from "./stretches.ts";
 
 /**
@@ -144,6 +145,7 @@ class WaitingTransfers {
   /** By transfer, its set of destinations by number, and its queue. */
   readonly setOf: Int32Array;
   readonly queueOf: Int32Array;
+  readonly #firstTransfer: Int32Array;
   readonly #sent: Uint8Array;
   readonly #order: Int32Array;
   /** By queue, where what waits begins and ends in the order. */
@@ -153,6 +155,7 @@ class WaitingTransfers {
   constructor({ firstTransfer, queueOf, dstSetOf }: TransferQueues, { numberOf }: Filing) {
     this.setOf = dstSetOf.map((set) => numberOf[set]!);
     this.queueOf = queueOf;
+    this.#firstTransfer = firstTransfer;
     this.#sent = new Uint8Array(dstSetOf.length);
     this.#order = dstSetOf.map((_, t) => t);
     this.#begin = firstTransfer.slice(0, -1);
@@ -167,6 +170,11 @@ class WaitingTransfers {
   /** Whether none does. */
   isEmpty(q: number): boolean {
     return this.#end[q] === this.#begin[q];
+  }
+
+  /** The first transfer of those in the queues behind queue `q`. */
+  firstBehind(q: number): number {
+    return this.#firstTransfer[q + 1]!;
   }
 
   /** Whether transfer `t` does not wait any more. */
@@ -233,6 +241,8 @@ class Destinations {
   readonly #received: Uint8Array;
   /** By set, the last round in which it was found to be taken. */
   readonly #takenIn: Int32Array;
+  /** For the transfers that can be sent. */
+  readonly #able: NumberSet;
 
   constructor({ firstSet, firstRank, ranks }: Filing, waiting: WaitingTransfers) {
     this.#waiting = waiting;
@@ -257,6 +267,7 @@ class Destinations {
     for (const sets of this.#filedWaiting) this.#setsWaiting += sets;
     this.#received = new Uint8Array(worldSize + 1);
     this.#takenIn = new Int32Array(sets);
+    this.#able = new NumberSet(setOf.length);
   }
 
   begin(round: number): void {
@@ -311,19 +322,19 @@ class Destinations {
       transfers += this.#findFree(rank, free);
       if (transfers > FEW * queues) return undefined;
     }
-    const able = new Int32Array(transfers);
-    let count = 0;
+    const able = this.#able;
+    const first = this.#waiting.firstBehind(q);
     for (const set of free) {
       let end = this.#firstTransfer[set]!;
       for (let i = end; i < this.#transferEnd[set]!; i++) {
         const t = this.#transfers[i]!;
         if (this.#waiting.isSent(t)) continue;
         this.#transfers[end++] = t;
-        if (this.#waiting.queueOf[t]! > q) able[count++] = t;
+        if (t >= first) able.add(t);
       }
       this.#transferEnd[set] = end;
     }
-    return able.subarray(0, count).sort();
+    return able.takeAll();
   }
 
   /** Adds those of the sets filed under a free rank that are free and have something to come. Returns how many transfers are to come to them. */
