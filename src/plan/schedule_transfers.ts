@@ -233,8 +233,8 @@ class Destinations {
   readonly #firstSet: Int32Array;
   readonly #filedEnd: Int32Array;
   readonly #filedWaiting: Int32Array;
-  /** Beside `#filed`, the second of the set's ranks; where it has none, the number of ranks. */
-  readonly #second: Int32Array;
+  /** Beside `#filed`, the second and the third of the set's ranks; where it has none, the number of ranks. */
+  readonly #nextTwo: Int32Array;
   #setsWaiting = 0;
   #round = 0;
   /** By rank, whether it has received in this round. One more, which never does. */
@@ -259,9 +259,12 @@ class Destinations {
     this.#filed = this.#toCome.map((_, set) => set);
     this.#firstSet = firstSet;
     this.#filedEnd = firstSet.slice(1);
-    this.#second = this.#toCome.map((_, set) =>
-      firstRank[set + 1]! - firstRank[set]! > 1 ? ranks[firstRank[set]! + 1]! : worldSize
-    );
+    this.#nextTwo = new Int32Array(2 * sets).fill(worldSize);
+    for (let set = 0; set < sets; set++) {
+      const begin = firstRank[set]! + 1;
+      const end = Math.min(begin + 2, firstRank[set + 1]!);
+      for (let i = begin; i < end; i++) this.#nextTwo[2 * set + i - begin] = ranks[i]!;
+    }
     this.#filedWaiting = new Int32Array(worldSize);
     for (let set = 0; set < sets; set++) if (this.#toCome[set]! > 0) this.#filedWaiting[ranks[firstRank[set]!]!]!++;
     for (const sets of this.#filedWaiting) this.#setsWaiting += sets;
@@ -340,16 +343,16 @@ class Destinations {
   /** Adds those of the sets filed under a free rank that are free and have something to come. Returns how many transfers are to come to them. */
   #findFree(rank: number, free: number[]): number {
     const received = this.#received;
-    const second = this.#second;
+    const nextTwo = this.#nextTwo;
     const first = this.#firstSet[rank]!;
     if (this.#filedWaiting[rank]! < MOSTLY * (this.#filedEnd[rank]! - first)) this.#tidy(rank);
     const end = this.#filedEnd[rank]!;
     let transfers = 0;
-    // Most fail at their second rank, so that only its number is read of them.
+    // Most fail at these two, so that no more is read of them.
     for (let i = first; i < end; i++) {
-      if (received[second[i]!] !== 0) continue;
+      if ((received[nextTwo[2 * i]!]! | received[nextTwo[2 * i + 1]!]!) !== 0) continue;
       const set = this.#filed[i]!;
-      if (this.#toCome[set] === 0 || !this.#areFree(this.#firstRank[set]! + 2, this.#firstRank[set + 1]!)) continue;
+      if (this.#toCome[set] === 0 || !this.#areFree(this.#firstRank[set]! + 3, this.#firstRank[set + 1]!)) continue;
       free.push(set);
       transfers += this.#toCome[set]!;
     }
@@ -362,7 +365,8 @@ class Destinations {
     for (let i = end; i < this.#filedEnd[rank]!; i++) {
       if (this.#toCome[this.#filed[i]!] === 0) continue;
       this.#filed[end] = this.#filed[i]!;
-      this.#second[end] = this.#second[i]!;
+      this.#nextTwo[2 * end] = this.#nextTwo[2 * i]!;
+      this.#nextTwo[2 * end + 1] = this.#nextTwo[2 * i + 1]!;
       end++;
     }
     this.#filedEnd[rank] = end;
