@@ -74,7 +74,7 @@ function hopTraffic(portions: readonly Portion[], { hops }: Spread, sizes: ItemS
   const itemsOf = new Map<Piece, number>();
   for (const { of: { keys, ids }, from, to, piece } of portions) {
     let items = itemsOf.get(piece) ?? 0;
-    for (const k of keys) for (let n = from; n < to; n++) if (sizes.byKey[k]![ids[n]!]! > 0) items++;
+    for (const k of keys) for (let i = from; i < to; i++) if (sizes.byKey[k]![ids[i]!]! > 0) items++;
     itemsOf.set(piece, items);
   }
   const traffic = new Traffic(worldSize);
@@ -110,7 +110,8 @@ function cut(
     return piece;
   };
   const cutOne = (one: LackClass) => {
-    const { shape, keys, ids } = one;
+    const { shape, keys, begin, end } = one;
+    const ids = end - begin;
     const share = shareOf(one, bounds) / pieceShare;
     const wanted = Math.max(1, Math.ceil(share));
     if (share <= SMALL) {
@@ -120,14 +121,14 @@ function cut(
       }
       small.share += share;
       small.piece.bytes += one.totalBytes;
-      portions.push({ of: one, from: 0, to: ids.length, piece: small.piece });
+      portions.push({ of: one, from: begin, to: end, piece: small.piece });
       return;
     }
-    if (wanted > 2 * ids.length && keys.length > 1) {
+    if (wanted > 2 * ids && keys.length > 1) {
       for (const k of keys) cutOne(ofKey(one, oneKey[k]!, sizes));
       return;
     }
-    for (const { from, to, bytes } of evenParts(one, Math.min(wanted, ids.length))) {
+    for (const { from, to, bytes } of evenParts(one, Math.min(wanted, ids))) {
       const piece = newPiece(shape);
       piece.bytes = bytes;
       portions.push({ of: one, from, to, piece });
@@ -149,24 +150,25 @@ function shareOf({ shape, totalBytes }: LackClass, bounds: LinkBounds): number {
 }
 
 /** One key of a class. */
-function ofKey({ shape, ids }: LackClass, keys: readonly number[], sizes: ItemSizes): LackClass {
-  const bytes = ids.map((id) => sizes.byKey[keys[0]!]![id]!);
-  return { shape, keys, ids, bytes, totalBytes: bytes.reduce((total, n) => total + n, 0) };
+function ofKey({ shape, ids: all, begin, end }: LackClass, keys: readonly number[], sizes: ItemSizes): LackClass {
+  const ids = all.slice(begin, end);
+  const bytes = Float64Array.from(ids, (id) => sizes.byKey[keys[0]!]![id]!);
+  return { shape, keys, ids, bytes, begin: 0, end: ids.length, totalBytes: bytes.reduce((total, n) => total + n, 0) };
 }
 
-/** At most `count` parts of consecutive ids, as even as whole ids allow. */
+/** At most `count` parts of consecutive ids, as even as whole ids allow; where they are in the class's arrays. */
 function evenParts(
-  { ids, bytes, totalBytes }: LackClass,
+  { bytes, begin, end, totalBytes }: LackClass,
   count: number,
 ): { from: number; to: number; bytes: number }[] {
   const parts: { from: number; to: number; bytes: number }[] = [];
   let before = 0;
-  for (let part = 1, from = 0; part <= count && from < ids.length; part++) {
+  for (let part = 1, from = begin; part <= count && from < end; part++) {
     let to = from;
     let partBytes = 0;
-    const end = totalBytes * part / count;
+    const partEnd = totalBytes * part / count;
     // Up to the id whose middle lies beyond the part's end; the last part takes all that is left.
-    while (to < ids.length && (part === count || to === from || before + partBytes + bytes[to]! / 2 <= end)) {
+    while (to < end && (part === count || to === from || before + partBytes + bytes[to]! / 2 <= partEnd)) {
       partBytes += bytes[to++]!;
     }
     parts.push({ from, to, bytes: partBytes });

@@ -10,6 +10,7 @@ import type { Demand } from "./demand.ts";
 import type { ItemSizes } from "./item_sizes.ts";
 import { sameList } from "./same_list.ts";
 import { type GlobalStorageTracker, includesRank } from "./storage_tracker.ts";
+import { countsOf, startsOf } from "./stretches.ts";
 
 /** Ranks of one node that lack something. */
 export interface LackingNode {
@@ -35,18 +36,22 @@ export interface Shape {
   readonly outerNodes: readonly LackingNode[];
 }
 
-/** Ids of one shape, with the keys that share it. */
+/** Ids of one shape, with the keys that share it. There may be as many classes as ids, so that their ids stand in one array. */
 export interface LackClass {
   /** Who has and who lacks them. */
   readonly shape: Shape;
   /** The keys, by position, ascending. Equal lists are the same object. */
   readonly keys: readonly number[];
-  /** The ids, by position, ascending. */
-  readonly ids: number[];
-  /** By position in `ids`, the bytes of the id's keys together. */
-  readonly bytes: number[];
-  /** The sum of `bytes`. */
-  totalBytes: number;
+  /** The ids, by position: those from `begin` to before `end`, ascending. The others are other classes'. */
+  readonly ids: Int32Array;
+  /** Beside each of `ids`, the bytes of the id's keys together. */
+  readonly bytes: Float64Array;
+  /** See `ids`. */
+  readonly begin: number;
+  /** See `ids`. */
+  readonly end: number;
+  /** The sum of its `bytes`. */
+  readonly totalBytes: number;
 }
 
 /** What ranks can send where memory is short. */
@@ -78,24 +83,9 @@ export function findLack(
   limits?: SendLimits,
 ): LackClass[] {
   const shapes = new ShapeTable(demand, gpusPerNode, limits?.relays);
-  const classes: LackClass[] = [];
+  const found = new ClassList();
   const everyKey = keys.map((_, k) => k);
   const keyLists = new Map([[everyKey.join(), everyKey]]);
-  const note = (id: number, { shape, classes: ofShape }: KnownShape, keys: readonly number[]) => {
-    let bytes = 0;
-    for (const k of keys) bytes += sizes.byKey[k]![id]!;
-    const found = ofShape.find((one) => one.keys === keys);
-    if (found === undefined) {
-      const one: LackClass = { shape, keys, ids: [id], bytes: [bytes], totalBytes: bytes };
-      ofShape.push(one);
-      classes.push(one);
-    } else {
-      found.ids.push(id);
-      found.bytes.push(bytes);
-      found.totalBytes += bytes;
-    }
-  };
-
   for (const [i, id] of demand.ids.entries()) {
     const wantedClass = demand.classOf[i]!;
     const holdings = tracker.holdingsOf(id);
@@ -110,7 +100,7 @@ export function findLack(
     if (before === undefined) continue;
     if (shared && limits === undefined) {
       const shape = shapes.find(wantedClass, before);
-      if (shape !== undefined) note(i, shape, everyKey);
+      if (shape !== undefined) found.add(i, shape, everyKey);
       continue;
     }
     const keysOf = new Map<KnownShape, number[]>();
@@ -130,10 +120,52 @@ export function findLack(
       const name = list.join();
       const known = keyLists.get(name);
       if (known === undefined) keyLists.set(name, list);
-      note(i, shape, known ?? list);
+      found.add(i, shape, known ?? list);
     }
   }
-  return classes;
+  return found.classes(sizes);
+}
+
+/** Classes as they come up. */
+class ClassList {
+  /** By class. */
+  readonly #shapes: Shape[] = [];
+  readonly #keys: (readonly number[])[] = [];
+  /** One for each time that some keys of an id were added, and the class of those. */
+  readonly #ids: number[] = [];
+  readonly #classOf: number[] = [];
+
+  /** An id of a shape, with the keys of it that share the shape. Equal lists of keys are the same object. */
+  add(id: number, { shape, keyLists, classes }: KnownShape, keys: readonly number[]): void {
+    let n = keyLists.indexOf(keys);
+    if (n < 0) {
+      n = keyLists.push(keys) - 1;
+      classes.push(this.#shapes.push(shape) - 1);
+      this.#keys.push(keys);
+    }
+    this.#ids.push(id);
+    this.#classOf.push(classes[n]!);
+  }
+
+  /** All of them, in the order in which they came up. */
+  classes(sizes: ItemSizes): LackClass[] {
+    const starts = startsOf(countsOf(this.#classOf, this.#shapes.length));
+    const next = starts.slice();
+    const ids = new Int32Array(this.#ids.length);
+    for (const [i, id] of this.#ids.entries()) ids[next[this.#classOf[i]!]!++] = id;
+    const bytes = new Float64Array(ids.length);
+    return this.#shapes.map((shape, number) => {
+      const keys = this.#keys[number]!;
+      const begin = starts[number]!;
+      const end = starts[number + 1]!;
+      let totalBytes = 0;
+      for (let i = begin; i < end; i++) {
+        for (const k of keys) bytes[i]! += sizes.byKey[k]![ids[i]!]!;
+        totalBytes += bytes[i]!;
+      }
+      return { shape, keys, ids, bytes, begin, end, totalBytes };
+    });
+  }
 }
 
 function noRoom(id: string, key: string, bytes: number, holders: readonly number[], { room }: SendLimits): PlanError {
@@ -145,10 +177,11 @@ function noRoom(id: string, key: string, bytes: number, holders: readonly number
   );
 }
 
-/** A shape and its classes. */
+/** A shape and its classes: the keys and the number of each. */
 interface KnownShape {
   readonly shape: Shape;
-  readonly classes: LackClass[];
+  readonly keyLists: (readonly number[])[];
+  readonly classes: number[];
 }
 
 /** All shapes, made as they are asked for. */
@@ -204,7 +237,7 @@ class ShapeTable {
       innerNodes,
       outerNodes: this.#withRelays(outerNodes),
     };
-    return { shape, classes: [] };
+    return { shape, keyLists: [], classes: [] };
   }
 
   /** Splits nodes in which no rank can pass anything on: each rank is sent to from outside then. */

@@ -56,10 +56,13 @@ export function linkBounds(
   const nodes = new Duties(Math.ceil(worldSize / gpusPerNode));
   let [largest, largestBetweenNodes] = [0, 0];
   const bytesOf = new Map<Shape, number>();
-  for (const { shape, keys, ids, totalBytes } of classes) {
+  for (const { shape, keys, ids, begin, end, totalBytes } of classes) {
     bytesOf.set(shape, (bytesOf.get(shape) ?? 0) + totalBytes);
     let largestOfClass = 0;
-    for (const k of keys) for (const id of ids) largestOfClass = Math.max(largestOfClass, sizes.byKey[k]![id]!);
+    for (const k of keys) {
+      const ofKey = sizes.byKey[k]!;
+      for (let i = begin; i < end; i++) largestOfClass = Math.max(largestOfClass, ofKey[ids[i]!]!);
+    }
     largest = Math.max(largest, largestOfClass);
     if (shape.outerNodes.length > 0) largestBetweenNodes = Math.max(largestBetweenNodes, largestOfClass);
   }

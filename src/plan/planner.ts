@@ -194,9 +194,9 @@ function sendLimits(
 ): SendLimits {
   const room = new Float64Array(worldSize).fill(maxPeakBytes);
   let largest = 0;
-  for (const { shape: { lacking }, keys, ids, totalBytes } of classes) {
+  for (const { shape: { lacking }, keys, ids, begin, end, totalBytes } of classes) {
     for (const rank of lacking) room[rank]! -= totalBytes;
-    for (const k of keys) for (const id of ids) largest = Math.max(largest, sizes.byKey[k]![id]!);
+    for (const k of keys) for (let i = begin; i < end; i++) largest = Math.max(largest, sizes.byKey[k]![ids[i]!]!);
   }
   for (const [rank, bytes] of room.entries()) {
     if (bytes >= 0) continue;

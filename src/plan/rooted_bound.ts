@@ -36,14 +36,14 @@ export function leastSecondsOfGatherScatter(
   const nodes = Math.ceil(worldSize / gpusPerNode);
   const heldAt = sizes.byKey.map(() => new Float64Array(nodes));
   const keptAt = sizes.byKey.map(() => new Float64Array(nodes));
-  for (const { shape, keys, ids, totalBytes } of classes) {
+  for (const { shape, keys, ids, begin, end, totalBytes } of classes) {
     const lackingNodes = [...shape.innerNodes, ...shape.outerNodes];
     const onlyNode = lackingNodes.every(({ node }) => node === lackingNodes[0]!.node) ? lackingNodes[0]!.node : -1;
     for (const k of keys) {
       let bytes = totalBytes;
       if (keys.length > 1) {
         bytes = 0;
-        for (const id of ids) bytes += sizes.byKey[k]![id]!;
+        for (let i = begin; i < end; i++) bytes += sizes.byKey[k]![ids[i]!]!;
       }
       lacking[k]! += bytes;
       for (const rank of shape.holders) held[k]![rank]! += bytes;

@@ -21,7 +21,7 @@ export interface Piece {
 export interface Portion {
   /** The class. */
   readonly of: LackClass;
-  /** The first of its ids, and the one after its last, by their place in the class. */
+  /** The first of its ids, and the one after its last, by their place in the class's array. */
   readonly from: number;
   /** See `from`. */
   readonly to: number;
