@@ -2,13 +2,18 @@ import { assertEquals } from "@std/assert";
 import { scheduleTransfers } from "../../src/plan/schedule_transfers.ts";
 import fc from "fast-check";
 
-const WORLD_SIZE = 6;
+const WORLD_SIZE = 10;
 
-const dstSets = fc.uniqueArray(fc.subarray([0, 1, 2, 3, 4, 5], { minLength: 1 }), {
-  minLength: 1,
-  maxLength: 8,
-  selector: (ranks) => ranks.join(),
-});
+// Enough of them, and of queues, that late in a round the sets are asked in place of the queues.
+const dstSets = fc.uniqueArray(
+  fc.subarray(Array.from({ length: WORLD_SIZE }, (_, rank) => rank), { minLength: 1, maxLength: 6 }),
+  {
+    minLength: 1,
+    maxLength: 40,
+    size: "max",
+    selector: (ranks) => ranks.join(),
+  },
+);
 
 /** Queues of different (source, key) pairs, each with some of the sets in some order. */
 const job = dstSets.chain((sets) => {
@@ -18,7 +23,7 @@ const job = dstSets.chain((sets) => {
     key: fc.constantFrom("k", "m"),
     sets: transfers,
   });
-  const queues = fc.uniqueArray(queue, { selector: ({ src, key }) => `${src} ${key}`, maxLength: 8 });
+  const queues = fc.uniqueArray(queue, { selector: ({ src, key }) => `${src} ${key}`, maxLength: 20, size: "max" });
   return fc.tuple(fc.constant(sets), queues);
 });
 
