@@ -40,9 +40,9 @@ export class Movements {
   readonly #destinations: (readonly number[])[] = [];
   readonly #ids: Int32Array[] = [];
 
-  /** None yet; `scratch` is worked in. */
-  constructor(scratch: Scratch) {
-    this.#numbers = scratch.int32(64 * FIELDS);
+  /** None yet, with room for so many; `scratch` is worked in. */
+  constructor(room: number, scratch: Scratch) {
+    this.#numbers = scratch.int32(FIELDS * room);
   }
 
   /** How many there are. */
@@ -145,7 +145,7 @@ export function movementsOf(
   wanted: Uint8Array,
   scratch: Scratch,
 ): Movements {
-  const movements = new Movements(scratch);
+  const movements = new Movements(Math.max(64, plan.length), scratch);
   // Filled anew for each.
   const movement: Movement = { source: 0, destinations: [], direct: false, turn: 0, turns: 1, step: 0 };
   let at = 0;

@@ -68,6 +68,9 @@ export function lowerResolved(
   return builder.finish(phases, options.worldSize);
 }
 
+/** How many items a batch has at least that it pays to put batches in order. */
+const SHORT_BATCH = 8;
+
 /** Items on their way together: ids, each with the keys. */
 type Batch = Pick<Way, "keys" | "ids">;
 
@@ -192,9 +195,10 @@ class ProgramBuilder {
 
   /** The items, ascending. Those without bytes travel in no message. */
   #contents(batches: Batch[]): { items: Uint32Array; bytes: number } {
-    // By key and first id they are in order as a rule: what of a step goes the same way are stretches of its ids.
-    batches.sort((a, b) => a.ids[0]! - b.ids[0]!);
-    const all = this.#scratch.uint32(batches.reduce((total, { keys, ids }) => total + keys.length * ids.length, 0));
+    const most = batches.reduce((total, { keys, ids }) => total + keys.length * ids.length, 0);
+    // By key and first id they are in order as a rule: what of a step goes the same way are stretches of its ids. Of short ones the items are sorted sooner.
+    if (batches.length * SHORT_BATCH < most) batches.sort((a, b) => a.ids[0]! - b.ids[0]!);
+    const all = this.#scratch.uint32(most);
     let count = 0;
     for (const key of keysOf(batches)) {
       for (const { keys, ids } of batches) {
