@@ -46,7 +46,8 @@ interface Row {
 }
 
 const REPEATS: Readonly<Record<Size, number>> = { S: 100, M: 30, L: 7 };
-const WARM_UP: Readonly<Record<Size, number>> = { S: 300, M: 40, L: 3 };
+/** Until memory has been touched and code compiled. */
+const WARM_UP: Readonly<Record<Size, number>> = { S: 300, M: 40, L: 20 };
 
 const flags = parseArgs(Deno.args, {
   boolean: ["quick", "gloo", "planning"],
