@@ -12,7 +12,7 @@
 /* Addresses kept for a peer's heap to grow into. */
 #define RESERVED_AT_LEAST ((size_t)1 << 30)
 /* Peers' pages that may be in this process's page tables: with them, a transfer takes no more than 64 MB beside what it moves and packs. */
-#define MOST_PAGES_READ (((size_t)112 << 20) / HUGE_PAGE)
+#define MOST_PAGES_READ (((size_t)80 << 20) / HUGE_PAGE)
 
 /* Of all peers. */
 static size_t pages_read;

@@ -295,7 +295,7 @@ static void long_messages(int rank, int count, struct shared *shared) {
       if (rank == 1) CHECK(holds(memory[0], long_message, i));
     }
   }
-  if (rank == 1) CHECK(resident_shared_bytes() - before <= (size_t)(112 + 4) << 20);
+  if (rank == 1) CHECK(resident_shared_bytes() - before <= (size_t)(80 + 4) << 20);
   for (int i = 0; i < (rank == 0 ? LONG_MESSAGES : 1); i++) OK(cudaFree(memory[i]));
   one_close(&one);
 }
