@@ -302,6 +302,35 @@ static void long_messages(int rank, int count, struct shared *shared) {
 
 TEST(what_a_receiver_reads_does_not_all_become_memory_of_its_own) { in_processes(2, long_messages, -1); }
 
+static void long_message_after_short_gathers(int rank, int count, struct shared *shared) {
+  struct one one;
+  one_open(&one, rank, count, shared, false);
+  enum { PART = 64 };
+  char *parts = device_bytes(PART * (size_t)count, rank);
+  char *message = rank < 2 ? device_bytes(long_message, rank) : NULL;
+  for (int round = 0; round < 3; round++) {
+    ncclAllGather(parts + PART * rank, parts, PART, ncclUint8, one.comm, one.stream);
+    OK(settle(one.comm));
+    drain(one.stream);
+  }
+  if (rank < 2) {
+    size_t before = resident_shared_bytes();
+    if (rank == 0) ncclSend(message, long_message, ncclUint8, 1, one.comm, one.stream);
+    if (rank == 1) ncclRecv(message, long_message, ncclUint8, 0, one.comm, one.stream);
+    OK(settle(one.comm));
+    drain(one.stream);
+    if (rank == 1) {
+      CHECK(holds(message, long_message, 0));
+      CHECK(resident_shared_bytes() - before >= long_message - ((size_t)8 << 20));
+    }
+  }
+  one_close(&one);
+}
+
+TEST(short_gathers_among_many_ranks_leave_room_to_map_what_is_received) {
+  in_processes(24, long_message_after_short_gathers, -1);
+}
+
 /* Cuts this process's heap behind its first `bytes`. */
 static void cut_heap(size_t bytes) {
   for (int fd = 0; fd < 256; fd++) {
