@@ -81,7 +81,7 @@ export function scheduleTransfers(
       fruitless += waiting.count(q);
       if (fruitless < PATIENCE * destinations.freeSets + worldSize) continue;
       fruitless = 0;
-      able = destinations.transfersAble(q, turns.length - turn);
+      able = destinations.transfersAble(firstTransfer[q + 1]!, turns.length - turn);
       if (able !== undefined) break;
     }
     for (const t of able ?? []) {
@@ -145,7 +145,6 @@ class WaitingTransfers {
   /** By transfer, its set of destinations by number, and its queue. */
   readonly setOf: Int32Array;
   readonly queueOf: Int32Array;
-  readonly #firstTransfer: Int32Array;
   readonly #sent: Uint8Array;
   readonly #order: Int32Array;
   /** By queue, where what waits begins and ends in the order. */
@@ -155,7 +154,6 @@ class WaitingTransfers {
   constructor({ firstTransfer, queueOf, dstSetOf }: TransferQueues, { numberOf }: Filing) {
     this.setOf = dstSetOf.map((set) => numberOf[set]!);
     this.queueOf = queueOf;
-    this.#firstTransfer = firstTransfer;
     this.#sent = new Uint8Array(dstSetOf.length);
     this.#order = dstSetOf.map((_, t) => t);
     this.#begin = firstTransfer.slice(0, -1);
@@ -170,11 +168,6 @@ class WaitingTransfers {
   /** Whether none does. */
   isEmpty(q: number): boolean {
     return this.#end[q] === this.#begin[q];
-  }
-
-  /** The first transfer of those in the queues behind queue `q`. */
-  firstBehind(q: number): number {
-    return this.#firstTransfer[q + 1]!;
   }
 
   /** Whether transfer `t` does not wait any more. */
@@ -314,10 +307,10 @@ class Destinations {
   }
 
   /**
-   * The transfers of queues after queue `q` to sets that are free, ascending; undefined when there are more than a few for each of the `queues` that are
-   * still to be asked.
+   * The transfers from number `first` on to sets that are free, ascending; undefined when there are more than a few for each of the `queues` that are still
+   * to be asked.
    */
-  transfersAble(q: number, queues: number): Int32Array | undefined {
+  transfersAble(first: number, queues: number): Int32Array | undefined {
     const free: number[] = [];
     let transfers = 0;
     for (let rank = 0; rank < this.#filedEnd.length; rank++) {
@@ -326,7 +319,6 @@ class Destinations {
       if (transfers > FEW * queues) return undefined;
     }
     const able = this.#able;
-    const first = this.#waiting.firstBehind(q);
     for (const set of free) {
       let end = this.#firstTransfer[set]!;
       for (let i = end; i < this.#transferEnd[set]!; i++) {
