@@ -129,6 +129,7 @@ function openCuda(options: OpenOptions): Libraries {
     const { symbols } = Deno.dlopen(path, cudartSymbols);
     const version = cudartVersion(symbols);
     if (version < OLDEST_CUDART) throw tooOld("libcudart", cudaVersionText(version), cudaVersionText(OLDEST_CUDART));
+    requireDriverFor(version, driverVersion(symbols));
     return { path, version, symbols };
   });
   const nccl = openFirst(libnccl, options.ncclPath, (path) => {
@@ -217,6 +218,22 @@ function cudartVersion(symbols: CudartSymbols): number {
   const code = symbols.cudaRuntimeGetVersion(version);
   if (code !== 0) throw new SeqferryError(`cudaRuntimeGetVersion answered ${code}`);
   return version[0] ?? 0;
+}
+
+/** The newest CUDA that the machine's driver is for; 0 where there is no driver. */
+function driverVersion(symbols: CudartSymbols): number {
+  const version = new Int32Array(1);
+  const code = symbols.cudaDriverGetVersion(version);
+  if (code !== 0) throw new SeqferryError(`cudaDriverGetVersion answered ${code}`);
+  return version[0] ?? 0;
+}
+
+/** Refuses a libcudart of a later major version than the driver's, with which every call would fail; one of an earlier version may lie elsewhere. */
+function requireDriverFor(runtime: number, driver: number): void {
+  if (driver === 0 || Math.floor(driver / 1000) >= Math.floor(runtime / 1000)) return;
+  throw new SeqferryError(
+    `libcudart ${cudaVersionText(runtime)} needs a later driver: this machine's is for CUDA ${cudaVersionText(driver)}`,
+  );
 }
 
 function ncclVersion(symbols: NcclSymbols): number {

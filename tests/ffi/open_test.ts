@@ -104,6 +104,33 @@ Deno.test("openLibraries() tells why when a library is too old, lacks a function
     assertStringIncludes(await reason(`${folder}/none.so`), "No such file");
   }));
 
+Deno.test("openLibraries() passes over a libcudart that the driver is too old for", () =>
+  withFolder(async (folder) => {
+    await compileStub(`${folder}/libnccl.so.2`);
+    const found = async (driverVersion: number) => {
+      await compileStub(`${folder}/libcudart.so.13`, { cudaVersion: 13_000, driverVersion });
+      await compileStub(`${folder}/libcudart.so.12`, { cudaVersion: 12_090, driverVersion });
+      const { cudart, error, tried } = await probe(["-A"], {
+        backend: "cuda",
+        cudartPath: folder,
+        ncclPath: `${folder}/libnccl.so.2`,
+      });
+      return cudart ?? [error, tried];
+    };
+    const [newer, older] = [`${folder}/libcudart.so.13`, `${folder}/libcudart.so.12`];
+    assertEquals(await found(13_020), [newer, 13_000]);
+    assertEquals(await found(13_000), [newer, 13_000]);
+    // Within a major version a driver may be older than the library.
+    assertEquals(await found(12_040), [older, 12_090]);
+    const [error, tried] = await found(11_080) as [string, string[]];
+    assertEquals(error, "LibraryNotFoundError");
+    assertStringIncludes(
+      tried[0]!,
+      `${newer} (given path): libcudart 13.0 needs a later driver: this machine's is for CUDA 11.8`,
+    );
+    assertStringIncludes(tried[1]!, `${older} (given path): libcudart 12.9 needs a later driver`);
+  }));
+
 Deno.test("openLibraries() lists every place and what to install when there is no leave to look", async () => {
   const { error, message = "", tried = [] } = await probe([], { backend: "cuda" });
   assertEquals(error, "LibraryNotFoundError");

@@ -12,6 +12,8 @@ import { ncclSymbols } from "../../ffi/nccl.ts";
 export interface Stub {
   /** What `cudaRuntimeGetVersion` writes; 13000 unless given. */
   readonly cudaVersion?: number;
+  /** What `cudaDriverGetVersion` writes; 0, for no driver, unless given. */
+  readonly driverVersion?: number;
   /** What `ncclGetVersion` writes; 23007 unless given. */
   readonly ncclVersion?: number;
   /** What `seqferryCpuAbi` answers; 1 unless given. */
@@ -31,6 +33,7 @@ export function stubSource(stub: Stub = {}): string {
   }
   const special: Record<string, string> = {
     cudaRuntimeGetVersion: `int cudaRuntimeGetVersion(int *out) { *out = ${stub.cudaVersion ?? 13_000}; return 0; }`,
+    cudaDriverGetVersion: `int cudaDriverGetVersion(int *out) { *out = ${stub.driverVersion ?? 0}; return 0; }`,
     ncclGetVersion: `int ncclGetVersion(int *out) { *out = ${stub.ncclVersion ?? 23_007}; return 0; }`,
     seqferryCpuAbi: `int seqferryCpuAbi(void) { return ${stub.abi ?? 1}; }`,
   };
