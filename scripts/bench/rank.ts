@@ -15,6 +15,7 @@ import {
   SequenceSample,
 } from "../../mod.ts";
 import { Exchange } from "../../src/comm/exchange.ts";
+import { linesOf } from "../../src/lines.ts";
 import { CASES, prepare, type Size } from "./cases.ts";
 
 /** What a rank is told. */
@@ -116,11 +117,6 @@ async function obey(order: Order): Promise<unknown> {
   }
 }
 
-let rest = "";
-for await (const text of Deno.stdin.readable.pipeThrough(new TextDecoderStream())) {
-  const lines = (rest + text).split("\n");
-  rest = lines.pop()!;
-  for (const line of lines) {
-    Deno.stdout.writeSync(new TextEncoder().encode(`${JSON.stringify(await obey(JSON.parse(line)))}\n`));
-  }
+for await (const line of linesOf(Deno.stdin.readable)) {
+  Deno.stdout.writeSync(new TextEncoder().encode(`${JSON.stringify(await obey(JSON.parse(line)))}\n`));
 }

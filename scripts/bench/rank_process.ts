@@ -4,14 +4,14 @@
  * @module
  */
 
+import { linesOf } from "../../src/lines.ts";
 import type { Order } from "./rank.ts";
 
 /** One process that takes orders as lines of JSON. */
 export class RankProcess implements AsyncDisposable {
   readonly #child: Deno.ChildProcess;
   readonly #input: WritableStreamDefaultWriter<Uint8Array>;
-  readonly #output: ReadableStreamDefaultReader<string>;
-  #rest = "";
+  readonly #answers: AsyncGenerator<string>;
 
   /** Starts the process on a stand-in that is built already. */
   constructor(library: string) {
@@ -23,28 +23,20 @@ export class RankProcess implements AsyncDisposable {
       stderr: "inherit",
     }).spawn();
     this.#input = this.#child.stdin.getWriter();
-    this.#output = this.#child.stdout.pipeThrough(new TextDecoderStream()).getReader();
+    this.#answers = linesOf(this.#child.stdout);
   }
 
   /** Gives an order; resolves with the answer, rejects when the process ends before it. */
   async tell<T>(order: Order): Promise<T> {
     await this.#input.write(new TextEncoder().encode(`${JSON.stringify(order)}\n`));
-    for (;;) {
-      const end = this.#rest.indexOf("\n");
-      if (end >= 0) {
-        const line = this.#rest.slice(0, end);
-        this.#rest = this.#rest.slice(end + 1);
-        return JSON.parse(line) as T;
-      }
-      const { done, value } = await this.#output.read();
-      if (done) throw new Error(`the process of a rank ended in the middle of ${order.op}`);
-      this.#rest += value;
-    }
+    const { done, value } = await this.#answers.next();
+    if (done === true) throw new Error(`the process of a rank ended in the middle of ${order.op}`);
+    return JSON.parse(value) as T;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#input.close().catch(() => {});
-    while (!(await this.#output.read()).done);
+    while ((await this.#answers.next()).done !== true);
     await this.#child.status;
   }
 }

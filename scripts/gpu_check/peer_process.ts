@@ -4,6 +4,7 @@
  * @module
  */
 
+import { linesOf } from "../../src/lines.ts";
 import { Missed, Skip } from "./check.ts";
 import { ANSWER, type Answer } from "./protocol.ts";
 
@@ -58,16 +59,6 @@ class ChildHandle {
     clearTimeout(timer);
     return gone;
   }
-}
-
-async function* linesOf(stream: ReadableStream<Uint8Array<ArrayBuffer>>): AsyncGenerator<string> {
-  let rest = "";
-  for await (const text of stream.pipeThrough(new TextDecoderStream())) {
-    const lines = (rest + text).split("\n");
-    rest = lines.pop()!;
-    yield* lines;
-  }
-  if (rest !== "") yield rest;
 }
 
 /** A program that obeys one JSON command a line and answers as {@linkcode ANSWER} says. Ending it kills it. */

@@ -5,6 +5,8 @@
  * @module
  */
 
+import { linesOf } from "../../src/lines.ts";
+
 /** What an answer's line begins with. */
 export const ANSWER = "gpu-check-answer ";
 
@@ -20,22 +22,17 @@ export interface Answer<Result = unknown> {
 
 /** Obeys commands from standard input until it closes; the process then ends. */
 export async function serveCommands<Command>(obey: (command: Command) => Promise<unknown>): Promise<never> {
-  let rest = "";
-  for await (const text of Deno.stdin.readable.pipeThrough(new TextDecoderStream())) {
-    const lines = (rest + text).split("\n");
-    rest = lines.pop()!;
-    for (const line of lines) {
-      const started = performance.now();
-      const ms = () => performance.now() - started;
-      let answer: Answer;
-      try {
-        const ok = await obey(JSON.parse(line));
-        answer = { ok: ok ?? null, ms: ms() };
-      } catch (error) {
-        answer = { error: described(error), ms: ms() };
-      }
-      write(`${ANSWER}${JSON.stringify(answer)}\n`);
+  for await (const line of linesOf(Deno.stdin.readable)) {
+    const started = performance.now();
+    const ms = () => performance.now() - started;
+    let answer: Answer;
+    try {
+      const ok = await obey(JSON.parse(line));
+      answer = { ok: ok ?? null, ms: ms() };
+    } catch (error) {
+      answer = { error: described(error), ms: ms() };
     }
+    write(`${ANSWER}${JSON.stringify(answer)}\n`);
   }
   // At once: what a failed check left open must not keep the process.
   Deno.exit(0);

@@ -9,6 +9,7 @@
 
 import { SeqferryError } from "../errors.ts";
 import type { Libraries } from "../../ffi/open.ts";
+import { linesOf } from "../lines.ts";
 import { LAUNCH_VARIABLES } from "../service/launch_environment.ts";
 import { within } from "../wait.ts";
 
@@ -115,6 +116,7 @@ export class WorkerProcesses implements AsyncDisposable {
     const reading = (async () => {
       try {
         for await (const line of linesOf(child.stderr)) {
+          if (line.trim() === "") continue;
           lastWords = line.replace(/^worker of rank \d+: /, "");
           onLine(rank, lastWords);
         }
@@ -146,15 +148,4 @@ function scope(libraries: Libraries): { permissions: string[]; environment: Reco
     ],
     environment,
   };
-}
-
-/** The lines of a stream of UTF-8; blank ones are passed over. */
-async function* linesOf(stream: ReadableStream<Uint8Array<ArrayBuffer>>): AsyncGenerator<string> {
-  let rest = "";
-  for await (const text of stream.pipeThrough(new TextDecoderStream())) {
-    const lines = (rest + text).split("\n");
-    rest = lines.pop()!;
-    for (const line of lines) if (line.trim() !== "") yield line;
-  }
-  if (rest.trim() !== "") yield rest;
 }

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { linesOf } from "../../src/lines.ts";
 import { native } from "../native.ts";
 import { threadsOf } from "../processes.ts";
 import { errorFields } from "./judge.ts";
@@ -36,7 +37,7 @@ export class RankProcess<C extends { op: string } = Command> implements AsyncDis
       stderr: "inherit",
     }).spawn();
     this.#input = this.#child.stdin.getWriter();
-    this.#answers = lines(this.#child.stdout);
+    this.#answers = linesOf(this.#child.stdout);
   }
 
   /** Gives a command; resolves with the answer, or null when the process has ended. */
@@ -135,7 +136,7 @@ export class RankProcesses implements AsyncDisposable {
 /** What the process of a rank does: reads one command a line, and answers one line a command. */
 export async function obeyLines<C>(obey: (command: C) => Promise<unknown>): Promise<void> {
   const answer = (value: Answer) => Deno.stdout.writeSync(new TextEncoder().encode(`${JSON.stringify(value)}\n`));
-  for await (const line of lines(Deno.stdin.readable)) {
+  for await (const line of linesOf(Deno.stdin.readable)) {
     const started = performance.now();
     const ms = () => performance.now() - started;
     try {
@@ -143,15 +144,5 @@ export async function obeyLines<C>(obey: (command: C) => Promise<unknown>): Prom
     } catch (error) {
       answer({ error: errorFields(error), ms: ms() });
     }
-  }
-}
-
-async function* lines(stream: ReadableStream<Uint8Array>): AsyncGenerator<string> {
-  let rest = "";
-  const decoder = new TextDecoder();
-  for await (const bytes of stream) {
-    const parts = (rest + decoder.decode(bytes, { stream: true })).split("\n");
-    rest = parts.pop()!;
-    yield* parts;
   }
 }

@@ -6,6 +6,7 @@ import {
   importTensor,
   type TensorExport,
 } from "../../src/transfer/tensor_export.ts";
+import { linesOf } from "../../src/lines.ts";
 import { batchOf, Cluster } from "../cluster.ts";
 import { native } from "../native.ts";
 import type { GiverCommand } from "./tensor_giver.ts";
@@ -29,7 +30,7 @@ function sampleOver(id: string, tensor: ImportedTensor): SequenceSample {
 class Giver implements AsyncDisposable {
   readonly #child: Deno.ChildProcess;
   readonly #input: WritableStreamDefaultWriter<Uint8Array>;
-  readonly #output: ReadableStreamDefaultReader<string>;
+  readonly #answers: AsyncGenerator<string>;
 
   constructor() {
     this.#child = new Deno.Command(Deno.execPath(), {
@@ -40,18 +41,14 @@ class Giver implements AsyncDisposable {
       stderr: "inherit",
     }).spawn();
     this.#input = this.#child.stdin.getWriter();
-    this.#output = this.#child.stdout.pipeThrough(new TextDecoderStream()).getReader();
+    this.#answers = linesOf(this.#child.stdout);
   }
 
   async tell(command: GiverCommand): Promise<{ ok?: unknown; error?: string }> {
     await this.#input.write(new TextEncoder().encode(`${JSON.stringify(command)}\n`));
-    let text = "";
-    while (!text.endsWith("\n")) {
-      const { done, value } = await this.#output.read();
-      if (done) throw new Error("the other process has ended");
-      text += value;
-    }
-    return JSON.parse(text);
+    const { done, value } = await this.#answers.next();
+    if (done === true) throw new Error("the other process has ended");
+    return JSON.parse(value);
   }
 
   async give(id: string): Promise<TensorExport> {
@@ -73,7 +70,7 @@ class Giver implements AsyncDisposable {
     }
     await this.#child.status;
     await this.#input.close().catch(() => {});
-    await this.#output.cancel();
+    while ((await this.#answers.next()).done !== true);
   }
 }
 

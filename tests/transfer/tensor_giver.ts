@@ -5,6 +5,7 @@
  */
 
 import { Communicator, DataManager, openRuntime } from "../../mod.ts";
+import { linesOf } from "../../src/lines.ts";
 import {
   type ExportedTensor,
   exportTensor,
@@ -50,13 +51,8 @@ if (import.meta.main) {
     }
   };
 
-  let rest = "";
-  for await (const text of Deno.stdin.readable.pipeThrough(new TextDecoderStream())) {
-    const lines = (rest + text).split("\n");
-    rest = lines.pop()!;
-    for (const line of lines) {
-      const answer = await obey(JSON.parse(line)).then((ok) => ({ ok }), (error) => ({ error: String(error) }));
-      Deno.stdout.writeSync(new TextEncoder().encode(`${JSON.stringify(answer)}\n`));
-    }
+  for await (const line of linesOf(Deno.stdin.readable)) {
+    const answer = await obey(JSON.parse(line)).then((ok) => ({ ok }), (error) => ({ error: String(error) }));
+    Deno.stdout.writeSync(new TextEncoder().encode(`${JSON.stringify(answer)}\n`));
   }
 }
