@@ -72,9 +72,9 @@ export function planDirect(
 /** What {@linkcode trafficOf} finds for the plan, at less expense. */
 function hopTraffic(portions: readonly Portion[], { hops }: Spread, sizes: ItemSizes, worldSize: number): Traffic {
   const itemsOf = new Map<Piece, number>();
-  for (const { of: { keys, ids }, from, to, piece } of portions) {
+  for (const { of: { keys, ids }, begin, end, piece } of portions) {
     let items = itemsOf.get(piece) ?? 0;
-    for (const k of keys) for (let i = from; i < to; i++) if (sizes.byKey[k]![ids[i]!]! > 0) items++;
+    for (const k of keys) for (let i = begin; i < end; i++) if (sizes.byKey[k]![ids[i]!]! > 0) items++;
     itemsOf.set(piece, items);
   }
   const traffic = new Traffic(worldSize);
@@ -121,17 +121,17 @@ function cut(
       }
       small.share += share;
       small.piece.bytes += one.totalBytes;
-      portions.push({ of: one, from: begin, to: end, piece: small.piece });
+      portions.push({ of: one, begin, end, piece: small.piece });
       return;
     }
     if (wanted > 2 * ids && keys.length > 1) {
       for (const k of keys) cutOne(ofKey(one, oneKey[k]!, sizes));
       return;
     }
-    for (const { from, to, bytes } of evenParts(one, Math.min(wanted, ids))) {
+    for (const { begin, end, bytes } of evenParts(one, Math.min(wanted, ids))) {
       const piece = newPiece(shape);
       piece.bytes = bytes;
-      portions.push({ of: one, from, to, piece });
+      portions.push({ of: one, begin, end, piece });
     }
   };
   for (const one of classes) cutOne(one);
@@ -158,22 +158,23 @@ function ofKey({ shape, ids: all, begin, end }: LackClass, keys: readonly number
 
 /** At most `count` parts of consecutive ids, as even as whole ids allow; where they are in the class's arrays. */
 function evenParts(
-  { bytes, begin, end, totalBytes }: LackClass,
+  one: LackClass,
   count: number,
-): { from: number; to: number; bytes: number }[] {
-  const parts: { from: number; to: number; bytes: number }[] = [];
+): { begin: number; end: number; bytes: number }[] {
+  const { bytes, totalBytes } = one;
+  const parts: { begin: number; end: number; bytes: number }[] = [];
   let before = 0;
-  for (let part = 1, from = begin; part <= count && from < end; part++) {
-    let to = from;
+  for (let part = 1, begin = one.begin; part <= count && begin < one.end; part++) {
+    let end = begin;
     let partBytes = 0;
     const partEnd = totalBytes * part / count;
     // Up to the id whose middle lies beyond the part's end; the last part takes all that is left.
-    while (to < end && (part === count || to === from || before + partBytes + bytes[to]! / 2 <= partEnd)) {
-      partBytes += bytes[to++]!;
+    while (end < one.end && (part === count || end === begin || before + partBytes + bytes[end]! / 2 <= partEnd)) {
+      partBytes += bytes[end++]!;
     }
-    parts.push({ from, to, bytes: partBytes });
+    parts.push({ begin, end, bytes: partBytes });
     before += partBytes;
-    from = to;
+    begin = end;
   }
   return parts;
 }

@@ -10,7 +10,7 @@ import { grown, startsOf, stretchOf } from "./stretches.ts";
 import type { Items } from "./traffic.ts";
 
 /** Ids that travel: those of a list from one place to before another. Ascending. */
-type Stretch = Pick<Portion, "from" | "to"> & { readonly of: { readonly ids: ArrayLike<number> } };
+type Stretch = Pick<Portion, "begin" | "end"> & { readonly of: { readonly ids: ArrayLike<number> } };
 
 /** What travels with the same keys: stretches of ids, each from one rank to another. There may be a million. */
 class Load {
@@ -47,7 +47,7 @@ class Load {
       let count = 0;
       let ascending = true;
       for (; at < sorted.length && sorted[at] === from && sorted[at + 1] === to; at += 3) {
-        const { of: { ids }, from: begin, to: end } = this.#stretches[sorted[at + 2]!]!;
+        const { of: { ids }, begin, end } = this.#stretches[sorted[at + 2]!]!;
         if (count + end - begin > room.length) room = grown(room, count + end - begin);
         if (count > 0 && ids[begin]! < room[count - 1]!) ascending = false;
         for (let i = begin; i < end; i++) room[count++] = ids[i]!;
@@ -164,7 +164,7 @@ function splitRound(loads: readonly Load[], items: Items, worldSize: number, roo
       const name = keys.join();
       let load = loads.get(name);
       if (load === undefined) loads.set(name, load = new Load(keys, single, worldSize));
-      load.add(from, to, single.push({ of: { ids: [id] }, from: 0, to: 1 }) - 1);
+      load.add(from, to, single.push({ of: { ids: [id] }, begin: 0, end: 1 }) - 1);
       return;
     }
   };

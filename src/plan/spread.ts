@@ -22,9 +22,9 @@ export interface Portion {
   /** The class. */
   readonly of: LackClass;
   /** The first of its ids, and the one after its last, by their place in the class's array. */
-  readonly from: number;
-  /** See `from`. */
-  readonly to: number;
+  readonly begin: number;
+  /** See `begin`. */
+  readonly end: number;
   /** The piece. */
   readonly piece: Piece;
 }
