@@ -25,7 +25,7 @@
  */
 
 export * from "./src/errors.ts";
-export { Deadline, type WaitOptions } from "./src/wait.ts";
+export { Deadline, WaitEndedError, type WaitOptions } from "./src/wait.ts";
 export * from "./src/flight.ts";
 
 export { type Axis, type Coord, ProcessTopology } from "./src/layout/process_topology.ts";

@@ -190,7 +190,10 @@ export class VerificationError extends SeqferryError {
 /** Whether a failed transfer surely left this rank's storage as it was, or may have been committed elsewhere. */
 export type Outcome = "unchanged" | "unknown";
 
-/** A wait passed its deadline, or its AbortSignal fired (then `cause` is the signal's reason). The communicator was aborted. */
+/**
+ * A wait passed its deadline, or its AbortSignal fired (then `cause` is the signal's reason). The communicator was aborted, unless nothing had been asked of a
+ * peer yet.
+ */
 export class DeadlineError extends SeqferryError {
   /** The phase of the transfer, from 0; -1 outside the phases (agreement, commit, set-up). */
   readonly phase: number;

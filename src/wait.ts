@@ -20,7 +20,10 @@ export interface WaitOptions {
 /** The default of {@linkcode WaitOptions.timeoutMs}. */
 export const DEFAULT_TIMEOUT_MS = 60_000;
 
-/** Why a wait ended before what it waited for came. */
+/**
+ * A wait of this rank alone ended before what it waited for came: a copy to or from the host, say. Where peers are concerned a {@linkcode DeadlineError} tells
+ * more.
+ */
 export class WaitEndedError extends SeqferryError {
   /** The deadline passed, or the signal fired. */
   readonly why: "deadline" | "signal";

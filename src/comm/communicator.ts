@@ -14,7 +14,7 @@ import { ncclError } from "../../ffi/status.ts";
 import { type DeviceRuntime, deviceRuntime, type Runtime } from "../device/runtime.ts";
 import { Event, Stream } from "../device/stream.ts";
 import { ClosedError, DeadlineError, NcclError, PeerLostError, SeqferryError } from "../errors.ts";
-import { Deadline, pollUntil, settled, WaitEndedError, type WaitOptions } from "../wait.ts";
+import { beforeStart, Deadline, pollUntil, settled, WaitEndedError, type WaitOptions } from "../wait.ts";
 import { Exchange } from "./exchange.ts";
 import { GroupCalls, IssuedGroup } from "./group.ts";
 
@@ -82,7 +82,7 @@ export class Communicator implements AsyncDisposable {
    *
    * @throws {SeqferryError} for a rank, world size or unique id that cannot be.
    * @throws {NcclError} when the library refuses.
-   * @throws {DeadlineError} when not all have joined in time, and {PeerLostError} when one that had joined is gone.
+   * @throws {DeadlineError} when not all have joined in time, and {@linkcode PeerLostError} when one that had joined is gone.
    */
   static async init(runtime: Runtime, options: CommunicatorOptions): Promise<Communicator> {
     const { uniqueId, rank, worldSize } = options;
@@ -98,7 +98,11 @@ export class Communicator implements AsyncDisposable {
       );
     }
     const deadline = new Deadline(options);
-    deadline.check(`ncclCommInitRankConfig on rank ${rank}`);
+    try {
+      deadline.check(`ncclCommInitRankConfig on rank ${rank}`);
+    } catch (error) {
+      throw beforeStart(`rank ${rank} did not join`, error);
+    }
     const device = deviceRuntime(runtime);
     const { libraries } = device;
     const stream = new Stream(device);
@@ -125,9 +129,9 @@ export class Communicator implements AsyncDisposable {
       const lost = isRemoteError(error) ? communicator.lostPeer() : null;
       communicator.abort();
       await communicator.ended();
-      if (isRemoteError(error) && lost !== null) {
+      if (isRemoteError(error)) {
         throw new PeerLostError(
-          `rank ${rank} joined ${worldSize - 1} peers, and rank ${lost} is gone`,
+          `rank ${rank} was to join ${worldSize - 1} peers, and ${lost === null ? "one" : `rank ${lost}`} is gone`,
           { rank: lost, phase: -1, outcome: "unchanged" },
           { cause: error },
         );

@@ -19,7 +19,7 @@ import { SeqferryError } from "../errors.ts";
 import { type Deadline, pollUntil } from "../wait.ts";
 import type { CopyBatch } from "./copy_batch.ts";
 import { COPIES_PER_LAUNCH } from "./copy_kernel.ts";
-import type { DeviceRuntime } from "./runtime.ts";
+import { type DeviceRuntime, deviceRuntime, type Runtime } from "./runtime.ts";
 
 /** The sources of a batch are read when the stream gets there, and that holds from its first copy on. */
 const IN_STREAM_ORDER = encodeMemcpyAttributes({ srcAccessOrder: cudaMemcpySrcAccessOrder.stream });
@@ -32,12 +32,13 @@ export class Stream implements Disposable {
   readonly #runtime: DeviceRuntime;
 
   /** Creates a stream on the runtime's device. */
-  constructor(runtime: DeviceRuntime) {
-    this.#runtime = runtime;
-    runtime.makeCurrent();
+  constructor(runtime: Runtime) {
+    this.#runtime = deviceRuntime(runtime);
+    this.#runtime.makeCurrent();
+    const { libraries } = this.#runtime;
     const out = new BigUint64Array(1);
-    const code = runtime.libraries.cudart.symbols.cudaStreamCreateWithFlags(out, cudaStreamFlags.nonBlocking);
-    if (code !== cudaSuccess) throw cudaError(runtime.libraries, "cudaStreamCreateWithFlags", code);
+    const code = libraries.cudart.symbols.cudaStreamCreateWithFlags(out, cudaStreamFlags.nonBlocking);
+    if (code !== cudaSuccess) throw cudaError(libraries, "cudaStreamCreateWithFlags", code);
     this.handle = out[0]!;
   }
 
@@ -176,24 +177,25 @@ export class Event implements Disposable {
    * @param runtime Whose device it is for.
    * @param kind "interprocess" for one that other processes on this machine can open.
    */
-  constructor(runtime: DeviceRuntime, kind?: "interprocess");
+  constructor(runtime: Runtime, kind?: "interprocess");
   /** Opens another process's event by the 64 bytes of its {@linkcode ipcHandle}. */
-  constructor(runtime: DeviceRuntime, handle: Uint8Array);
-  constructor(runtime: DeviceRuntime, kind?: "interprocess" | Uint8Array) {
-    this.#runtime = runtime;
-    runtime.makeCurrent();
-    const { symbols } = runtime.libraries.cudart;
+  constructor(runtime: Runtime, handle: Uint8Array);
+  constructor(runtime: Runtime, kind?: "interprocess" | Uint8Array) {
+    this.#runtime = deviceRuntime(runtime);
+    this.#runtime.makeCurrent();
+    const { libraries } = this.#runtime;
+    const { symbols } = libraries.cudart;
     const out = new BigUint64Array(1);
     if (kind instanceof Uint8Array) {
       if (kind.byteLength !== CUDA_IPC_HANDLE_SIZE) {
         throw new SeqferryError(`an event's handle has ${CUDA_IPC_HANDLE_SIZE} bytes, not ${kind.byteLength}`);
       }
       const code = symbols.cudaIpcOpenEventHandle(out, new Uint8Array(kind));
-      if (code !== cudaSuccess) throw cudaError(runtime.libraries, "cudaIpcOpenEventHandle", code);
+      if (code !== cudaSuccess) throw cudaError(libraries, "cudaIpcOpenEventHandle", code);
     } else {
       const flags = cudaEventFlags.disableTiming | (kind === undefined ? 0 : cudaEventFlags.interprocess);
       const code = symbols.cudaEventCreateWithFlags(out, flags);
-      if (code !== cudaSuccess) throw cudaError(runtime.libraries, "cudaEventCreateWithFlags", code);
+      if (code !== cudaSuccess) throw cudaError(libraries, "cudaEventCreateWithFlags", code);
     }
     this.handle = out[0]!;
   }

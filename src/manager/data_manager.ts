@@ -93,11 +93,13 @@ export class DataManager implements AsyncDisposable {
    *
    * @throws {DeadlineError} when the deadline passes or the signal fires; the communicator stays whole.
    * @throws {LayoutError} when the layout is for another number of ranks.
+   * @throws {ClosedError} when the communicator has ended.
    * @throws {CudaError} when there is not enough device memory.
    */
   static async create(options: DataManagerOptions): Promise<DataManager> {
     const { communicator, layout } = options;
     if (!(communicator instanceof Communicator)) throw new SeqferryError("communicator is not a Communicator");
+    if (!communicator.isOpen) throw new ClosedError(`the communicator of rank ${communicator.rank} has ended`);
     if (layout !== undefined && layout.worldSize !== communicator.worldSize) {
       throw new LayoutError(
         `the layout is for worldSize ${layout.worldSize}, and the communicator has ${communicator.worldSize} ranks`,
@@ -134,6 +136,7 @@ export class DataManager implements AsyncDisposable {
    *
    * @throws {LayoutError} on all ranks when their layouts differ.
    * @throws {DeadlineError} or {@linkcode PeerLostError}; then the communicator was aborted.
+   * @throws {ClosedError} as {@linkcode DataManager.redistribute} does.
    */
   setupProcessGroups(options: WaitOptions = {}): Promise<void> {
     const layout = this.#layout;
@@ -205,6 +208,7 @@ export class DataManager implements AsyncDisposable {
    * was aborted.
    * @throws {VerificationError} on all ranks when `verify` finds a difference; nothing was installed.
    * @throws {DeadlineError} also when its turn does not come in time; then the communicator stays whole.
+   * @throws {ClosedError} after an abort that no {@linkcode DataManager.rebuild} followed, and when the manager is disposed.
    */
   redistribute(
     meta: SequenceSample,
@@ -247,7 +251,8 @@ export class DataManager implements AsyncDisposable {
    * `Communicator.init` with that unique id. A transfer whose outcome was unknown is settled first: if any rank committed it, all who prepared it
    * install it, else all discard it. Replica groups are made anew where all ranks had them.
    *
-   * @throws {DeadlineError} when not all ranks take part in time, and {PeerLostError} when one is lost meanwhile; rebuild again with another unique id.
+   * @throws {DeadlineError} when not all ranks take part in time, and {@linkcode PeerLostError} when one is lost meanwhile; rebuild again with another unique id.
+   * @throws {SeqferryError} for a unique id that cannot be; then rebuild again too.
    * @throws {ManagerBusyError} in the middle of a transfer, and {@linkcode ClosedError} when the manager is disposed meanwhile.
    */
   async rebuild(options: { uniqueId: Uint8Array } & WaitOptions): Promise<void> {

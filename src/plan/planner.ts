@@ -23,7 +23,7 @@ import { type Items, type Traffic, trafficOf } from "./traffic.ts";
 import type { PlanMeta } from "./validate_plan.ts";
 
 /**
- * How data travels: by way of a root ("gather-scatter"), from one holder to all that lack it ("bcast"), from owner to destination ("direct"), or
+ * How data travels: by way of a root ("gather-scatter"), from one holder to all that lack it ("bcast"), from any holders to each destination ("direct"), or
  * whichever costs least ("auto"), broadcasts of replica groups left aside.
  */
 export type Pattern = "gather-scatter" | "bcast" | "direct" | "auto";

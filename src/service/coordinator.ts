@@ -148,7 +148,7 @@ export class Coordinator implements AsyncDisposable {
    *
    * @param layout Which model shard sits on which rank, or null.
    * @throws {SeqferryError} for a world that has started. As {@linkcode Coordinator.registered} until all are there; then
-   * {DeadlineError} when the deadline passes or the signal fires, {PeerLostError} when a worker is lost, and what
+   * {@linkcode DeadlineError} when the deadline passes or the signal fires, {@linkcode PeerLostError} when a worker is lost, and what
    * `Communicator.init` and `DataManager.setupProcessGroups` throw.
    */
   async start(layout: ClusterLayout | null, options: WaitOptions = {}): Promise<void> {
@@ -189,7 +189,7 @@ export class Coordinator implements AsyncDisposable {
    * @param meta Ids, keys, dtypes, shapes and lengths of what moves.
    * @param plan The steps.
    * @returns By rank what it did.
-   * @throws What `DataManager.redistribute` throws; {PeerLostError} when a worker is lost. A {DeadlineError} says
+   * @throws What `DataManager.redistribute` throws; {@linkcode PeerLostError} when a worker is lost. A {@linkcode DeadlineError} says
    * "unchanged" where all ranks do, and its cause is the reason of a signal that fired; where all ranks had come to the
    * end by then, their reports are returned.
    */

@@ -64,7 +64,7 @@ export class RemoteWorker {
    *
    * @returns What it answered; the one who asks knows its type and checks it.
    * @throws The worker's own error, of the same class; what {@linkcode RemoteWorker.lose} was given, when the worker is
-   * lost; {SeqferryError} for a command that is too long to be sent.
+   * lost; {@linkcode SeqferryError} for a command that is too long to be sent.
    */
   async request(command: WorkerCommand, { onProgress, signal }: RequestOptions = {}): Promise<unknown> {
     if (this.#lost !== null) throw this.#lost;

@@ -137,7 +137,7 @@ export class WorkerService implements AsyncDisposable {
   /**
    * Opens the libraries, serves, and registers with the coordinator. What goes wrong from then on comes out of {@linkcode WorkerService.ended}.
    *
-   * @throws {LibraryNotFoundError} and {CudaError} as `openRuntime` does; {SeqferryError} for a token that is missing or unfit.
+   * @throws {LibraryNotFoundError} and {@linkcode CudaError} as `openRuntime` does; {@linkcode SeqferryError} for a token that is missing or unfit.
    */
   static async start(options: WorkerServiceOptions): Promise<WorkerService> {
     // Before the libraries are opened, which may take long.

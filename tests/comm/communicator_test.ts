@@ -1,5 +1,16 @@
-import { assert, assertEquals, assertRejects } from "@std/assert";
-import { ClosedError, Communicator, DeadlineError, DeviceBuffer, NcclError, openRuntime } from "../../mod.ts";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import {
+  ClosedError,
+  Communicator,
+  DeadlineError,
+  DeviceBuffer,
+  Event,
+  NcclError,
+  openRuntime,
+  SeqferryError,
+  Stream,
+  WaitEndedError,
+} from "../../mod.ts";
 import { Deadline, pollUntil } from "../../src/wait.ts";
 import { Cluster } from "../cluster.ts";
 
@@ -32,6 +43,39 @@ Deno.test("Communicator.init() names the peers that did not come when its deadli
   assertEquals(error.outstanding, [0, 2]);
   assertEquals(error.outcome, "unchanged");
   assert(performance.now() - started < 2000);
+});
+
+Deno.test("Communicator.init() that may not begin is told as one that ended", async () => {
+  using runtime = await openRuntime({ backend: "cpu" });
+  const uniqueId = runtime.createUniqueId();
+  const signal = AbortSignal.abort(new Error("gone home"));
+  const given = await assertRejects(
+    () => Communicator.init(runtime, { uniqueId, rank: 1, worldSize: 2, signal }),
+    DeadlineError,
+    "rank 1 did not join: ncclCommInitRankConfig on rank 1 was given up: its AbortSignal fired",
+  );
+  assertEquals([given.phase, given.outstanding, given.outcome, given.cause], [-1, [], "unchanged", signal.reason]);
+  await assertRejects(
+    () => Communicator.init(runtime, { uniqueId, rank: 1, worldSize: 2, timeoutMs: 0 }),
+    DeadlineError,
+    "within 0 ms",
+  );
+});
+
+Deno.test("streams and events are made with what openRuntime() answers, and with nothing else", async () => {
+  using runtime = await openRuntime({ backend: "cpu" });
+  using stream = new Stream(runtime);
+  using event = new Event(runtime);
+  event.record(stream);
+  await stream.idle(soon());
+  assert(event.isDone());
+  const ended = await assertRejects(
+    () => DeviceBuffer.allocate(runtime, 1).read(0, 1, { timeoutMs: 0 }),
+    WaitEndedError,
+  );
+  assertEquals(ended.why, "deadline");
+  // @ts-expect-error: no runtime.
+  assertThrows(() => new Stream({}), SeqferryError, "openRuntime");
 });
 
 Deno.test("Communicator.init() refuses ranks, world sizes and unique ids that cannot be", async () => {

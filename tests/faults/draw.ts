@@ -15,14 +15,19 @@ export function random(seed: number): () => number {
   };
 }
 
-/** `count` of the items, in random order. */
-export function drawn<T>(items: readonly T[], count: number, seed: number): T[] {
-  const next = random(seed);
-  const rest = [...items];
-  const taken: T[] = [];
-  while (taken.length < count && rest.length > 0) {
-    const [item] = rest.splice(Math.floor(next() * rest.length), 1);
-    taken.push(item!);
-  }
-  return taken;
+/**
+ * `count` of the items, in an order that the seed decides for each name by itself: whatever else there is, the same names stand in the same order.
+ */
+export function drawn<T extends { readonly name: string }>(items: readonly T[], count: number, seed: number): T[] {
+  return items.map((item) => ({ item, rank: random(mixed(item.name, seed))() }))
+    .sort((a, b) => a.rank - b.rank || (a.item.name < b.item.name ? -1 : 1))
+    .slice(0, count)
+    .map(({ item }) => item);
+}
+
+/** A number of 32 bits that follows from a text and a seed (FNV-1a). */
+function mixed(text: string, seed: number): number {
+  let hash = 0x811c9dc5 ^ seed;
+  for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
+  return hash >>> 0;
 }

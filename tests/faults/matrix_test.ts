@@ -1,4 +1,4 @@
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertNotEquals } from "@std/assert";
 import { allCallCells } from "./call_cells.ts";
 import { allCells, runCells } from "./cells.ts";
 import { drawn } from "./draw.ts";
@@ -33,4 +33,15 @@ Deno.test("a process that is killed or stopped at any moment costs nothing but i
   say(`${cells.length} of ${all.length} cells, SEQFERRY_TEST_SEED=${SEED}`);
   const { failures } = await runProcessCells(cells);
   assertEquals(failures.map(({ cell, error }) => `${cell}: ${error}`), []);
+});
+
+Deno.test("the matrix has the same cells each time, and a seed draws the same ones whatever else there is", async () => {
+  const names = (cells: readonly { name: string }[]) => cells.map(({ name }) => name);
+  const all = await allCallCells();
+  assertEquals(names(await allCallCells()), names(all));
+  const order = names(drawn(all, Infinity, SEED));
+  assertEquals(order.toSorted(), names(all).toSorted());
+  assertEquals(names(drawn(all.slice(1), Infinity, SEED)), order.filter((name) => name !== all[0]!.name));
+  assertEquals(names(drawn(all, 5, SEED)), order.slice(0, 5));
+  assertNotEquals(names(drawn(all, Infinity, SEED + 1)), order);
 });

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { Communicator, CudaError, DataManager, DeadlineError, NcclError } from "../../mod.ts";
+import { ClosedError, Communicator, CudaError, DataManager, DeadlineError, NcclError } from "../../mod.ts";
 import { Loopback } from "../../src/manager/loopback.ts";
 import { Rehearsal, rehearse } from "../../src/manager/rehearsal.ts";
 import { Deadline } from "../../src/wait.ts";
@@ -89,7 +89,13 @@ Deno.test("a manager's rehearsal ends with its signal, and leaves the communicat
   const late = await assertRejects(() => DataManager.create({ communicator, timeoutMs: 0 }), DeadlineError);
   assertEquals(late.message, "no manager was made: DataManager.create did not end within 0 ms");
   assertEquals(resources(), before);
-  await using _ = await DataManager.create({ communicator, rehearse: false });
+  const manager = await DataManager.create({ communicator, rehearse: false });
+  await manager[Symbol.asyncDispose]();
+  await assertRejects(
+    () => DataManager.create({ communicator, rehearse: false }),
+    ClosedError,
+    "the communicator of rank 0 has ended",
+  );
 });
 
 Deno.test("a manager is made in time however long its rehearsal would take", async () => {
