@@ -221,6 +221,10 @@ async function compile(
         "The C compiler refused its sources. Try another compiler by setting CC.",
       );
     }
+    if (!await exists(`${work}/library.so`)) {
+      tried.push(`${compiler}: it ended well and made no library`);
+      continue;
+    }
     await Deno.rename(`${work}/library.so`, path);
     return;
   }
@@ -256,9 +260,9 @@ async function exists(path: string): Promise<boolean> {
   if (!granted({ name: "read", path })) return false;
   try {
     return (await Deno.stat(path)).isFile;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
+  } catch {
+    // Not there, or in a folder of somebody else's, or below what is no folder.
+    return false;
   }
 }
 

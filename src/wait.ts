@@ -8,6 +8,7 @@
  */
 
 import { DeadlineError, SeqferryError } from "./errors.ts";
+import { show } from "./show.ts";
 
 /** What everything that can wait takes. */
 export interface WaitOptions {
@@ -54,11 +55,14 @@ export class Deadline {
   /** The signal, where one was given. */
   readonly signal: AbortSignal | undefined;
 
-  /** Starts the clock. Throws a `RangeError` for a timeout that is not a number of milliseconds from 0 up. */
+  /** Starts the clock. Throws a `RangeError` for a timeout that is not a number of milliseconds from 0 up, and a `TypeError` for a signal that is none. */
   constructor(options: WaitOptions = {}) {
     const timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
     if (typeof timeoutMs !== "number" || Number.isNaN(timeoutMs) || timeoutMs < 0) {
       throw new RangeError(`timeoutMs is a number of milliseconds from 0 up, not ${timeoutMs}`);
+    }
+    if (options.signal !== undefined && !(options.signal instanceof AbortSignal)) {
+      throw new TypeError(`signal is an AbortSignal, not ${show(options.signal)}`);
     }
     this.timeoutMs = timeoutMs;
     this.at = performance.now() + timeoutMs;

@@ -94,7 +94,9 @@ async function readOptions(args: readonly string[]) {
     },
   });
   if (values.help) return "help" as const;
-  const launched = readLaunchEnvironment(environment);
+  const launched = values.rank !== undefined && values["local-rank"] !== undefined
+    ? {}
+    : readLaunchEnvironment(environment);
   const rank = integer("--rank", values.rank) ?? launched.rank;
   if (rank === undefined) {
     throw new UsageError("--rank: it is missing, and no launcher's variable such as RANK tells it");

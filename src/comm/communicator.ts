@@ -86,17 +86,7 @@ export class Communicator implements AsyncDisposable {
    */
   static async init(runtime: Runtime, options: CommunicatorOptions): Promise<Communicator> {
     const { uniqueId, rank, worldSize } = options;
-    if (!Number.isInteger(worldSize) || worldSize < 1 || worldSize > 0x7fffffff) {
-      throw new SeqferryError(`worldSize is a number of ranks from 1 up, not ${worldSize}`);
-    }
-    if (!Number.isInteger(rank) || rank < 0 || rank >= worldSize) {
-      throw new SeqferryError(`rank is from 0 to ${worldSize - 1}, not ${rank}`);
-    }
-    if (!(uniqueId instanceof Uint8Array) || uniqueId.byteLength !== 128) {
-      throw new SeqferryError(
-        `uniqueId is the 128 bytes of createUniqueId, not ${uniqueId?.byteLength ?? uniqueId} bytes`,
-      );
-    }
+    requirePlace(uniqueId, rank, worldSize);
     const deadline = new Deadline(options);
     try {
       deadline.check(`ncclCommInitRankConfig on rank ${rank}`);
@@ -339,6 +329,21 @@ export class Communicator implements AsyncDisposable {
   #inProgress(what: string): boolean {
     if (this.#handle === 0n) throw new ClosedError(`the communicator of rank ${this.rank} is ${this.#state}`);
     return isInProgress(this.#device.libraries, this.#handle, this.#stateOut, what);
+  }
+}
+
+/** Refuses what no rank can join with. */
+export function requirePlace(uniqueId: Uint8Array, rank: number, worldSize: number): void {
+  if (!Number.isInteger(worldSize) || worldSize < 1 || worldSize > 0x7fffffff) {
+    throw new SeqferryError(`worldSize is a number of ranks from 1 up, not ${worldSize}`);
+  }
+  if (!Number.isInteger(rank) || rank < 0 || rank >= worldSize) {
+    throw new SeqferryError(`rank is from 0 to ${worldSize - 1}, not ${rank}`);
+  }
+  if (!(uniqueId instanceof Uint8Array) || uniqueId.byteLength !== 128) {
+    throw new SeqferryError(
+      `uniqueId is the 128 bytes of createUniqueId, not ${uniqueId?.byteLength ?? uniqueId} bytes`,
+    );
   }
 }
 

@@ -51,8 +51,10 @@ export async function openRuntime(options: RuntimeOptions = {}): Promise<Runtime
   if (!["auto", "cuda", "cpu"].includes(backend)) {
     throw new SeqferryError(`backend is "auto", "cuda" or "cpu", not ${JSON.stringify(backend)}`);
   }
-  if (!Number.isSafeInteger(device) || device < 0) {
-    throw new SeqferryError(`device is an ordinal from 0 up, not ${JSON.stringify(device)}`);
+  if (!Number.isSafeInteger(device) || device < 0 || device >= 1 << INSTANCE_SHIFT) {
+    throw new SeqferryError(
+      `device is an ordinal from 0 to ${(1 << INSTANCE_SHIFT) - 1}, not ${JSON.stringify(device)}`,
+    );
   }
   const libraries = await openLibraries({ backend });
   if (libraries.backend === "cuda") requireNonblocking(thisMachine.env("NCCL_COMM_BLOCKING"));

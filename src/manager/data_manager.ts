@@ -4,7 +4,7 @@
  * @module
  */
 
-import { Communicator, isRemoteError } from "../comm/communicator.ts";
+import { Communicator, isRemoteError, requirePlace } from "../comm/communicator.ts";
 import { Exchange } from "../comm/exchange.ts";
 import { type DeviceRuntime, deviceRuntime } from "../device/runtime.ts";
 import { SlabPool } from "../device/slab.ts";
@@ -14,6 +14,7 @@ import type { ClusterLayout } from "../layout/cluster_layout.ts";
 import type { RedistribStep } from "../plan/step.ts";
 import type { SequenceSample } from "../sample/sequence_sample.ts";
 import { Scratch } from "../scratch.ts";
+import { show } from "../show.ts";
 import { LatestCatalogue } from "../transfer/catalogue.ts";
 import type { ReplicaGroup } from "../transfer/run.ts";
 import { beforeStart, Deadline, settled, WaitEndedError, type WaitOptions } from "../wait.ts";
@@ -46,7 +47,7 @@ interface Recollection {
 }
 
 /**
- * Holds one rank's samples in device memory and redistributes them.
+ * Holds one rank's samples in device memory and redistributes them. One manager to a runtime: while one transfers, no other can reserve memory on it.
  *
  * `redistribute` is collective over the communicator: every rank calls it with the same meta and plan, ranks without a part in it too. Calls on one
  * manager queue; `store`, `update`, `remove` and `clearData` during a transfer throw {@linkcode ManagerBusyError}.
@@ -201,8 +202,10 @@ export class DataManager implements AsyncDisposable {
   /**
    * Brings the samples where the plan says. Collective. All ranks install what they received, or none does.
    *
-   * @param meta Ids, keys, dtypes, shapes and lengths of what moves, and the metadata to install; its data is not looked at.
-   * @param plan The steps.
+   * @param meta Ids, keys, dtypes, shapes and lengths of what moves, and the metadata to install; its data is not looked at. It stays as it is, for good:
+   * what was made out of it is used again in the next transfer that is given it.
+   * @param plan The steps, each of which stays as it is until the promise settles.
+   * @throws {TypeError} for an `onProgress` or a `signal` that is none.
    * @throws {RedistributeRefusedError} on all ranks, before the first byte, with all ranks' reasons.
    * @throws {DeadlineError} when the deadline passes or the signal fires, and {@linkcode PeerLostError} when a peer is gone; then the communicator
    * was aborted.
@@ -210,12 +213,18 @@ export class DataManager implements AsyncDisposable {
    * @throws {DeadlineError} also when its turn does not come in time; then the communicator stays whole.
    * @throws {ClosedError} after an abort that no {@linkcode DataManager.rebuild} followed, and when the manager is disposed.
    */
-  redistribute(
+  async redistribute(
     meta: SequenceSample,
     plan: readonly RedistribStep[],
     options: RedistributeOptions = {},
   ): Promise<RedistribReport> {
-    return this.#inTurn("the transfer", options, async (deadline) => {
+    const { onProgress } = options;
+    if (onProgress !== undefined && typeof onProgress !== "function") {
+      throw new TypeError(`onProgress is a function, not ${show(onProgress)}`);
+    }
+    // The caller may go on to make the next plan out of this one.
+    const steps = Array.isArray(plan) ? plan.slice() : plan;
+    return await this.#inTurn("the transfer", options, async (deadline) => {
       const { rank, worldSize } = this.#communicator;
       const context = {
         holdings: {
@@ -237,7 +246,7 @@ export class DataManager implements AsyncDisposable {
         flight: this.#flight,
       };
       try {
-        return await transfer(context, meta, plan, options, deadline);
+        return await transfer(context, meta, steps, options, deadline);
       } finally {
         this.#sequence = context.sequence;
         this.#lastCommitted = context.lastCommitted;
@@ -252,7 +261,7 @@ export class DataManager implements AsyncDisposable {
    * install it, else all discard it. Replica groups are made anew where all ranks had them.
    *
    * @throws {DeadlineError} when not all ranks take part in time, and {@linkcode PeerLostError} when one is lost meanwhile; rebuild again with another unique id.
-   * @throws {SeqferryError} for a unique id that cannot be; then rebuild again too.
+   * @throws {SeqferryError} for a unique id that cannot be; then nothing has changed.
    * @throws {ManagerBusyError} in the middle of a transfer, and {@linkcode ClosedError} when the manager is disposed meanwhile.
    */
   async rebuild(options: { uniqueId: Uint8Array } & WaitOptions): Promise<void> {
@@ -269,6 +278,9 @@ export class DataManager implements AsyncDisposable {
 
   async #renew(uniqueId: Uint8Array, deadline: Deadline): Promise<void> {
     const { rank, worldSize } = this.#communicator;
+    // What could be refused is refused before what there is comes to an end.
+    requirePlace(uniqueId, rank, worldSize);
+    deadline.check("rebuild");
     this.#communicator.abort();
     await this.#communicator.released(deadline);
     const mine: Recollection = {

@@ -40,7 +40,10 @@ import { decodeReasons, decodeVerdict, encodeReasons, encodeVerdict, type Reason
 export interface RedistributeOptions extends WaitOptions {
   /** Checks each (id, key) by a digest before anything is installed; false unless given. The same on all ranks. */
   verify?: boolean;
-  /** Told after each phase; bytes are those sent and received on this rank. */
+  /**
+   * Told after each phase; bytes are those sent and received on this rank. To throw here is to give the transfer up, as its signal does: the communicator is
+   * aborted, and what was thrown comes out of the call.
+   */
   onProgress?: (done: { bytes: number; totalBytes: number; phase: number; phases: number }) => void;
 }
 

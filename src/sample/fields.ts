@@ -135,11 +135,13 @@ export function checkStructure(init: SequenceSampleInit, shapesField = "trailing
     fields.trailingShapes[key] = trailingShape === null ? null : checkShape(trailingShape, entryOf(shapesField, key));
     const lengths = checkSeqlens(seqlens[key], entryOf("seqlens", key), fields.ids.length);
     fields.seqlens[key] = lengths;
-    const bytes = (fields.trailingShapes[key] ?? []).reduce(
+    const ofRow = (fields.trailingShapes[key] ?? []).reduce(
       (product, dim) => product * dim,
-      totalLength(lengths) * (dtype === null ? 1 : itemSize(dtype)),
+      dtype === null ? 1 : itemSize(dtype),
     );
-    if (bytes > Number.MAX_SAFE_INTEGER) {
+    const bytes = ofRow * totalLength(lengths);
+    // Infinity times 0 is no number: nothing is at most that.
+    if (!(ofRow <= Number.MAX_SAFE_INTEGER && bytes <= Number.MAX_SAFE_INTEGER)) {
       const field = entryOf("seqlens", key);
       throw new SampleError(`the lengths in ${field} and its trailing shape make more bytes than can be counted`, {
         field,

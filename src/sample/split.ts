@@ -163,7 +163,7 @@ export function reorderFields(sample: SampleFields, indices: readonly number[]):
 /** Refuses what does not hold each of `0` to `count - 1` once. */
 export function checkPermutation(indices: readonly number[], count: number, field: string): void {
   const permutation = Array.isArray(indices) && indices.length === count && new Set(indices).size === count &&
-    indices.every((index) => Number.isSafeInteger(index) && index >= 0 && index < count);
+    Array.from(indices).every((index) => Number.isSafeInteger(index) && index >= 0 && index < count);
   if (!permutation) {
     throw new SampleError(`${field} holds each integer from 0 to ${count - 1} once; it is ${show(indices)}`, {
       field,

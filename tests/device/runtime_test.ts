@@ -1,6 +1,6 @@
-import { assert, assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { cpuCallCount } from "../../ffi/cpu_extras.ts";
-import { ClosedError, Deadline, DeviceBuffer, SeqferryError } from "../../mod.ts";
+import { ClosedError, Deadline, DeviceBuffer, openRuntime, SeqferryError } from "../../mod.ts";
 import type { Libraries } from "../../ffi/open.ts";
 import { CopyBatch, wordsOf } from "../../src/device/copy_batch.ts";
 import { DeviceRuntime, requireNonblocking } from "../../src/device/runtime.ts";
@@ -64,4 +64,10 @@ Deno.test("a runtime that is disposed ends the copies under way with an error, a
   for (const end of await reading) assert(end.status === "rejected" && end.reason instanceof ClosedError);
   buffer[Symbol.dispose]();
   assertEquals(resources(), before);
+});
+
+Deno.test("openRuntime() refuses ordinals that there cannot be", async () => {
+  for (const device of [-1, 0.5, 65_536, 65_537, 2 ** 31, 2 ** 32 + 1]) {
+    await assertRejects(() => openRuntime({ backend: "cpu", device }), SeqferryError, `not ${device}`);
+  }
 });

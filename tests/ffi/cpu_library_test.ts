@@ -82,6 +82,21 @@ Deno.test("buildCpuLibrary() says what to install when there is no compiler", ()
     assertStringIncludes(error.message, "apt install gcc");
   }));
 
+Deno.test("buildCpuLibrary() tells of a compiler that makes nothing, and of a cache below what is no folder", () =>
+  withSources(async (options, folder) => {
+    const lacking = await assertRejects(
+      () => buildCpuLibrary({ ...options, compilers: ["true"] }),
+      LibraryNotFoundError,
+    );
+    assertEquals(lacking.tried, ["true: it ended well and made no library"]);
+    await Deno.writeTextFile(`${folder}/file`, "");
+    const { tried } = await assertRejects(
+      () => buildCpuLibrary({ ...options, cacheDir: `${folder}/file/cache` }),
+      LibraryNotFoundError,
+    );
+    assertStringIncludes(tried[0]!, `${folder}/file/cache`);
+  }));
+
 Deno.test("buildCpuLibrary() goes on to the next compiler when one is not there", () =>
   withSources(async (options) => {
     assert((await buildCpuLibrary({ ...options, compilers: ["/nowhere/cc", "cc -DEXTRA=1"] })).compiled);

@@ -273,7 +273,7 @@ Deno.test("gather() refuses samples that do not go together", () => {
 });
 
 Deno.test("reorder() refuses what is no permutation", () => {
-  for (const indices of [[], [0], [0, 0], [0, 2], [0, -1], [0, 0.5], [0, 1, 1]]) {
+  for (const indices of [[], [0], [0, 0], [0, 2], [0, -1], [0, 0.5], [0, 1, 1], [, 1] as number[]]) {
     assertThrows(() => batch().reorder(indices), SampleError, "indices");
   }
 });
@@ -315,6 +315,11 @@ Deno.test("the constructor names the field and the value of what it refuses", ()
   refuse({ seqlens: { tokens: [[2, 1], 3], extras: [[1], []] } }, "seqlens.tokens[1]", 3);
   refuse({ seqlens: { tokens: [[2, 1], [2 ** 53]], extras: [[1], []] } }, "seqlens.tokens[1][0]", 2 ** 53);
   refuse({ seqlens: { tokens: [[2, 1], [2 ** 53 - 1]], extras: [[1], []] } }, "seqlens.tokens");
+  const endless = new Array(25).fill(9e15);
+  for (const trailingShape of [endless, [...endless, 0]]) {
+    const structure = { trailingShapes: { tokens: trailingShape, extras: [] }, data: null };
+    refuse({ ...structure, seqlens: { tokens: [[0], [0]], extras: [[1], []] } }, "seqlens.tokens");
+  }
   refuse({ seqlens: { tokens: [[6]], extras: [[1]] } }, "seqlens.tokens");
   refuse({ metadata: { note: [1] } }, "metadata.note");
   refuse({ metadata: [] }, "metadata");
