@@ -10,13 +10,23 @@ export interface ByteSink {
   writeSync(bytes: Uint8Array): number;
 }
 
-/** Writes all of a text to a stream. Where nobody reads any more (`| head`), it goes nowhere, and the work goes on. */
+/** How long a full pipe is left to its reader, in milliseconds. */
+const FULL_MS = 1;
+
+/**
+ * Writes all of a text to a stream. Where nobody reads any more (`| head`), it goes nowhere, and the work goes on; a pipe that is full, and does not block, is
+ * waited for.
+ */
 export function writeText(stream: ByteSink, text: string): void {
   const bytes = new TextEncoder().encode(text);
-  try {
-    for (let at = 0; at < bytes.length;) at += stream.writeSync(bytes.subarray(at));
-  } catch (error) {
-    if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+  for (let at = 0; at < bytes.length;) {
+    try {
+      at += stream.writeSync(bytes.subarray(at));
+    } catch (error) {
+      if (error instanceof Deno.errors.BrokenPipe) return;
+      if (!(error instanceof Deno.errors.WouldBlock)) throw error;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, FULL_MS);
+    }
   }
 }
 

@@ -21,7 +21,7 @@ import { Coordinator } from "../service/coordinator.ts";
 import type { Command, Flags } from "./args.ts";
 import { addComparisons, type Comparison, nothingCompared, Source } from "./compare.ts";
 import { DONE, FAILED } from "./exit_code.ts";
-import { InputError } from "./input_error.ts";
+import { InputError, messageOf } from "./input_error.ts";
 import { Interrupt } from "./interrupt.ts";
 import { requireWritableFile, requireWritableFolder } from "./outputs.ts";
 import { print } from "./print.ts";
@@ -202,7 +202,9 @@ class Run {
     try {
       await this.#withWorkers();
     } catch (error) {
-      await this.#writeReport(error);
+      await this.#writeReport(error).catch((unwritten) =>
+        standardError.write(`the report was not written: ${messageOf(unwritten)}\n`)
+      );
       throw error;
     }
     print(`\n${transferTable(this.#transfers)}\n${verdict(this.#verified, job.layout.worldSize)}`);

@@ -5,6 +5,7 @@
  */
 
 import { LayoutError } from "../errors.ts";
+import { show } from "../show.ts";
 import { ClusterLayout, type ModelPlacement } from "./cluster_layout.ts";
 import { requireModelName } from "./model_shard_id.ts";
 import { type Axis, ProcessTopology } from "./process_topology.ts";
@@ -43,6 +44,9 @@ const LAYOUT = /^([^@=]*)(?:@([^=]*))?=(.*)$/;
  * ```
  */
 export function parseLayouts(text: string, options: ParseLayoutsOptions = {}): ClusterLayout {
+  if (typeof text !== "string") {
+    throw new LayoutError(`layouts is a text, not ${show(text)}`, { field: "layouts", value: text });
+  }
   const words = text.split(/\s+/).filter((word) => word !== "");
   if (words.length === 0) {
     throw new LayoutError('there is no layout; write one such as "actor=pp1,dp4,tp1"', {

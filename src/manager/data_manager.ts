@@ -10,7 +10,7 @@ import { type DeviceRuntime, deviceRuntime } from "../device/runtime.ts";
 import { SlabPool } from "../device/slab.ts";
 import { ClosedError, DeadlineError, LayoutError, ManagerBusyError, PeerLostError, SeqferryError } from "../errors.ts";
 import { type FlightEntry, FlightRecorder } from "../flight.ts";
-import type { ClusterLayout } from "../layout/cluster_layout.ts";
+import { ClusterLayout } from "../layout/cluster_layout.ts";
 import type { RedistribStep } from "../plan/step.ts";
 import type { SequenceSample } from "../sample/sequence_sample.ts";
 import { Scratch } from "../scratch.ts";
@@ -101,6 +101,9 @@ export class DataManager implements AsyncDisposable {
     const { communicator, layout } = options;
     if (!(communicator instanceof Communicator)) throw new SeqferryError("communicator is not a Communicator");
     if (!communicator.isOpen) throw new ClosedError(`the communicator of rank ${communicator.rank} has ended`);
+    if (layout !== undefined && !(layout instanceof ClusterLayout)) {
+      throw new LayoutError("layout is not a ClusterLayout", { field: "layout", value: layout });
+    }
     if (layout !== undefined && layout.worldSize !== communicator.worldSize) {
       throw new LayoutError(
         `the layout is for worldSize ${layout.worldSize}, and the communicator has ${communicator.worldSize} ranks`,

@@ -96,6 +96,15 @@ export function isRank(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0;
 }
 
+/** The most ranks of a world for which something is kept by rank: as many as a layout may have. */
+const MOST_RANKS = 1 << 20;
+
+/** Refuses a number of ranks that there cannot be, or for which no memory would do. */
+export function requireRoomFor(worldSize: unknown): asserts worldSize is number {
+  if (isRank(worldSize) && worldSize >= 1 && worldSize <= MOST_RANKS) return;
+  fail("worldSize", `it is a whole number from 1 to ${MOST_RANKS}, not ${show(worldSize)}`);
+}
+
 /** Refuses an id or key that is no string. */
 function requireName(value: unknown, place: string, what: "id" | "key"): asserts value is string {
   if (typeof value !== "string") fail(place, `${what === "id" ? "an id" : "a key"} is a string, not ${show(value)}`);

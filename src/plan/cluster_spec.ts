@@ -47,7 +47,7 @@ export function requireCluster(cluster: ClusterSpec): void {
   }
   if (costModel === undefined) return;
   for (const name of ["sameDevice", "sameNode", "network"] as const) {
-    const { latencySeconds, bytesPerSecond } = costModel[name] ?? {};
+    const { latencySeconds, bytesPerSecond } = costModel?.[name] ?? {};
     const place = `cluster.costModel.${name}`;
     if (typeof latencySeconds !== "number" || !(latencySeconds >= 0 && latencySeconds < Infinity)) {
       throw new PlanError(`${place}.latencySeconds: it is a number from 0 up, not ${show(latencySeconds)}`, {

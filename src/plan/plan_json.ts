@@ -29,9 +29,15 @@ export function parsePlan(json: unknown): RedistribStep[] {
  *
  * @param plan The steps.
  * @returns Plain data that shares nothing with `plan`.
+ * @throws {PlanError} for a step that is no object.
  */
 export function planToJSON(plan: readonly RedistribStep[]): unknown[] {
-  return plan.map((step) => copyFields(rawStep(step)));
+  return Array.from(plan, (step, i) => {
+    if (typeof step !== "object" || step === null) {
+      throw new PlanError(`plan[${i}]: a step is an object, not ${show(step)}`, { place: `plan[${i}]` });
+    }
+    return copyFields(rawStep(step));
+  });
 }
 
 /** The fields of `step` under the reference's names, not copied. */

@@ -10,6 +10,7 @@ import { costModelOf } from "./cost_model.ts";
 import { itemSizes, type SizedMeta } from "./item_sizes.ts";
 import type { RedistribStep } from "./step.ts";
 import { type Flow, type Traffic, trafficOf } from "./traffic.ts";
+import { requireRoomFor } from "./check_step.ts";
 import { validatePlan } from "./validate_plan.ts";
 
 /** What a plan comes to on a cluster. */
@@ -62,6 +63,7 @@ export function simulatePlan(
 ): Simulation {
   const { worldSize } = options;
   requireCluster(cluster);
+  requireRoomFor(worldSize);
   validatePlan(plan, { worldSize, meta });
   const sizes = itemSizes(meta.ids, meta.keys, meta);
   const traffic = trafficOf(plan, { ids: meta.ids, keys: meta.keys, sizes }, worldSize);

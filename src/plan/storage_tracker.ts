@@ -6,7 +6,7 @@
 
 import { PlanError } from "../errors.ts";
 import { show } from "../show.ts";
-import { isRank } from "./check_step.ts";
+import { isRank, requireRoomFor } from "./check_step.ts";
 import { deliveriesOf, type RedistribStep } from "./step.ts";
 import { checkedTrackerState, type TrackerState } from "./tracker_state.ts";
 import { validatePlan } from "./validate_plan.ts";
@@ -39,13 +39,11 @@ export class GlobalStorageTracker {
   /**
    * Starts with all ranks empty.
    *
-   * @param worldSize The number of ranks, at least 1.
-   * @throws {PlanError} when it is not a positive whole number.
+   * @param worldSize The number of ranks, from 1 to 2^20.
+   * @throws {PlanError} when it is another number, or none.
    */
   constructor(worldSize: number) {
-    if (!isRank(worldSize) || worldSize < 1) {
-      throw new PlanError(`worldSize: it is a whole number from 1 up, not ${show(worldSize)}`, { place: "worldSize" });
-    }
+    requireRoomFor(worldSize);
     this.worldSize = worldSize;
     this.#storages = Array.from({ length: worldSize }, () => new Map());
   }

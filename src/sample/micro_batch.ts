@@ -31,7 +31,7 @@ export interface SplitResult {
 
 /** The spec with its default. Throws a {@linkcode SampleError} for numbers that cannot be. */
 export function checkMicroBatches(spec: MicroBatchSpec): Required<MicroBatchSpec> {
-  const { nMbs, maxTokensPerMb = DEFAULT_MAX_TOKENS } = spec;
+  const { nMbs, maxTokensPerMb = DEFAULT_MAX_TOKENS } = spec ?? {};
   if (!Number.isSafeInteger(nMbs) || nMbs < 1) {
     throw new SampleError(`nMbs is an integer from 1 up, not ${show(nMbs)}`, { field: "nMbs", value: nMbs });
   }

@@ -24,7 +24,7 @@ export interface SplitSpec {
  * @throws {SampleError} when the parts do not cover `0` to `batchSize` one after another.
  */
 export function boundariesOf(spec: SplitSpec, batchSize: number): number[] {
-  const { sizes, partitions } = spec;
+  const { sizes, partitions } = spec ?? {};
   if (sizes === undefined && partitions === undefined) {
     throw new SampleError("a split takes sizes or partitions", { field: "spec", value: spec });
   }

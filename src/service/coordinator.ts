@@ -22,6 +22,7 @@ import {
   type WaitOptions,
 } from "../../mod.ts";
 import { beforeStart, Deadline, inTime, within } from "../wait.ts";
+import { MAX_RANKS } from "../layout/process_topology.ts";
 import { ControlSocket } from "./control_socket.ts";
 import type { Register } from "./messages.ts";
 import { parseReport, parseToCoordinator, parseUniqueId } from "./protocol.ts";
@@ -106,8 +107,9 @@ export class Coordinator implements AsyncDisposable {
    * @throws {SeqferryError} for a token that is missing or unfit; Deno's own error where the address cannot be had.
    */
   static listen(options: CoordinatorOptions): Coordinator {
-    if (!Number.isSafeInteger(options.worldSize) || options.worldSize < 1) {
-      throw new SeqferryError(`worldSize is an integer from 1 up, not ${options.worldSize}`);
+    const { worldSize } = options;
+    if (!Number.isSafeInteger(worldSize) || worldSize < 1 || worldSize > MAX_RANKS) {
+      throw new SeqferryError(`worldSize is an integer from 1 to ${MAX_RANKS}, not ${worldSize}`);
     }
     return new Coordinator(options);
   }

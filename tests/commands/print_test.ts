@@ -23,3 +23,16 @@ Deno.test("writeText() passes over a stream that nobody reads any more, and over
   writeText(failing(new Deno.errors.BrokenPipe("nobody reads")), "text");
   assertThrows(() => writeText(failing(new Error("the disk is full")), "text"), Error, "the disk is full");
 });
+
+Deno.test("writeText() waits for a pipe that is full and does not block", () => {
+  const written: number[] = [];
+  let calls = 0;
+  writeText({
+    writeSync(bytes: Uint8Array): number {
+      if (++calls % 2 === 1) throw new Deno.errors.WouldBlock("try again");
+      written.push(bytes[0]!);
+      return 1;
+    },
+  }, "abc");
+  assertEquals([written, calls], [[97, 98, 99], 6]);
+});

@@ -67,3 +67,7 @@ Deno.test("parseLayouts() refuses what it cannot read, naming the layout and the
   }
   for (const text of ["", " \n"]) assertThrows(() => parseLayouts(text), LayoutError, "no layout");
 });
+
+Deno.test("parseLayouts() refuses what is no text", () => {
+  assertThrows(() => parseLayouts(5 as unknown as string), LayoutError, "layouts is a text, not 5");
+});

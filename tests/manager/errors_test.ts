@@ -1,6 +1,9 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import {
+  type ClusterLayout,
+  DataManager,
   DeadlineError,
+  LayoutError,
   parseLayouts,
   type RedistribStep,
   SampleError,
@@ -91,6 +94,18 @@ Deno.test("a rebuild that is refused, or not begun, leaves the manager as it is"
   const signal = AbortSignal.abort();
   await assertRejects(() => first!.rebuild({ uniqueId, signal }), DeadlineError, "rebuild was not begun");
   await cluster.all((manager) => manager.redistribute(batch.meta(), plan));
+});
+
+Deno.test("a manager takes a ClusterLayout, and no object that looks like one", async () => {
+  await using cluster = await Cluster.bare(1);
+  const [communicator] = await cluster.join();
+  const layout = { ...parseLayouts("a=pp1,dp1,tp1") } as unknown as ClusterLayout;
+  await assertRejects(
+    () => DataManager.create({ communicator: communicator!, layout, rehearse: false }),
+    LayoutError,
+    "layout is not a ClusterLayout",
+  );
+  await communicator![Symbol.asyncDispose]();
 });
 
 Deno.test("what is done to a plan's list after the call is no part of the transfer", async () => {

@@ -133,3 +133,10 @@ Deno.test("parsePlan() refuses anything else and names the place", () => {
     assertEquals(assertThrows(() => parsePlan(json), PlanError).place, "plan");
   }
 });
+
+Deno.test("planToJSON() refuses what is no step", () => {
+  for (const plan of [[null], [, parsePlan([bcast])[0]], [3]] as unknown as RedistribStep[][]) {
+    const { place } = assertThrows(() => planToJSON(plan), PlanError, "a step is an object");
+    assertEquals(place, "plan[0]");
+  }
+});

@@ -138,6 +138,7 @@ Deno.test("RedistribPlanner() refuses a cluster that cannot be", () => {
   plan({ gpusPerNode: 8, costModel })();
   assertThrows(plan({ gpusPerNode: 0 }), PlanError, "gpusPerNode");
   assertThrows(plan({ gpusPerNode: 1.5 }), PlanError, "gpusPerNode");
+  assertThrows(plan({ gpusPerNode: 8, costModel: null }), PlanError, "costModel.sameDevice.latencySeconds");
   for (
     const [network, field] of [
       [{ ...link, bytesPerSecond: 0 }, "network.bytesPerSecond"],

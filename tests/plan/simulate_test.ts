@@ -187,3 +187,11 @@ Deno.test("gather-scatter takes no less time than its bound", () => {
     { numRuns: 60 },
   );
 });
+
+Deno.test("a world that no memory would do for is refused by simulatePlan() and the tracker", () => {
+  for (const worldSize of [0, 0.5, 2 ** 20 + 1, 2 ** 32]) {
+    const place = (run: () => unknown) => assertThrows(run, PlanError, `from 1 to 1048576, not ${worldSize}`).place;
+    assertEquals(place(() => simulatePlan([], metaOf([]), { gpusPerNode: 8 }, { worldSize })), "worldSize");
+    assertEquals(place(() => new GlobalStorageTracker(worldSize)), "worldSize");
+  }
+});

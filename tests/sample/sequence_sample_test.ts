@@ -291,6 +291,7 @@ Deno.test("splitWithSpec() refuses sizes and partitions that do not cover the ba
     );
   }
   assertThrows(() => sample.splitWithSpec({}), SampleError, "sizes or partitions");
+  assertThrows(() => sample.splitWithSpec(null as unknown as { sizes: number[] }), SampleError, "sizes or partitions");
 });
 
 Deno.test("the constructor names the field and the value of what it refuses", () => {
