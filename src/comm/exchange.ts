@@ -12,13 +12,13 @@ import type { Communicator } from "./communicator.ts";
 import { PinnedBuffer } from "../device/pinned_buffer.ts";
 import { type DeviceRuntime, deviceRuntime } from "../device/runtime.ts";
 import { Slab } from "../device/slab.ts";
-import { CudaError } from "../errors.ts";
+import { CudaError, SeqferryError } from "../errors.ts";
 import { type Deadline, pollUntil } from "../wait.ts";
 
 /** Bytes of one rank's slot, with its header. */
 const SLOT_BYTES = 1024;
-/** Round number and length, both u32, little-endian. */
-const HEADER_BYTES = 8;
+/** Round number, length, and what the round is for; all u32, little-endian. */
+const HEADER_BYTES = 12;
 /** What one rank can say in a slot, in bytes. */
 const SLOT_ROOM = SLOT_BYTES - HEADER_BYTES;
 
@@ -61,8 +61,9 @@ export class Exchange implements Disposable {
   /**
    * Brings `payload` to all ranks and returns everyone's, in the order of ranks.
    *
-   * @param what Named in errors.
+   * @param what Named in errors, and the same on all ranks.
    * @param enqueued Called as soon as this rank's bytes may be on their way: from then on peers can have them.
+   * @throws {SeqferryError} on all ranks where a rank's `what` is another.
    */
   async gather(
     what: string,
@@ -137,6 +138,7 @@ export class Exchange implements Disposable {
     this.#underWay = slots;
     headers.setUint32(0, this.#round, true);
     headers.setUint32(4, payload.byteLength, true);
+    headers.setUint32(8, hashOf(what), true);
     out.set(payload.byteLength <= room ? payload : payload.subarray(0, room), HEADER_BYTES);
     stream.copyFromHost(memory.address, out);
     const received = memory.address + BigInt(slotBytes);
@@ -150,7 +152,23 @@ export class Exchange implements Disposable {
     stream.copyToHost(back, received);
     await pollUntil(what, () => group.isDone() && stream.isIdle(), deadline);
     this.#underWay = undefined;
+    this.#requireSame(what, slots);
     return this.#words(slots);
+  }
+
+  /** Refuses what ranks bring for something else: one of them made another call than the others. */
+  #requireSame(what: string, { slotBytes, headers }: Slots): void {
+    const { rank: own, worldSize } = this.#communicator;
+    const others: number[] = [];
+    for (let rank = 0; rank < worldSize; rank++) {
+      if (headers.getUint32((rank + 1) * slotBytes + 8, true) !== headers.getUint32(8, true)) others.push(rank);
+    }
+    if (others.length === 0) return;
+    throw new SeqferryError(
+      `rank ${own} is at ${what}, and rank ${
+        others.join(", rank ")
+      } at something else: all ranks make the same calls in the same order`,
+    );
   }
 
   /** What all brought, in memory of its own: the slots are for the next round. */
@@ -215,4 +233,11 @@ function release({ memory, pinned }: Slots): void {
 
 function aligned(byteLength: number): number {
   return Math.ceil(byteLength / 16) * 16;
+}
+
+/** A number of 32 bits that follows from a text (FNV-1a). */
+function hashOf(text: string): number {
+  let hash = 0x811c9dc5;
+  for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
+  return hash >>> 0;
 }

@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import {
   type ClusterLayout,
   DataManager,
@@ -131,4 +131,19 @@ Deno.test("an onProgress or a signal that is none is refused before anything beg
   await assertRejects(() => second, TypeError, "signal is an AbortSignal, not {}");
   await first;
   await new Promise((resolve) => setTimeout(resolve, 20));
+});
+
+Deno.test("ranks that make different calls are told so, and are whole again after a rebuild", async () => {
+  await using cluster = await Cluster.open(2, parseLayouts("a=pp1,dp2,tp1 b=pp1,dp1,tp2"));
+  const [first, second] = cluster.managers;
+  first!.store(batch);
+  const ends = await Promise.allSettled([first!.setupProcessGroups(), second!.redistribute(batch.meta(), plan)]);
+  for (const [rank, end] of ends.entries()) {
+    assert(end.status === "rejected" && end.reason instanceof SeqferryError);
+    const at = ["setupProcessGroups", "the agreement"][rank];
+    assertStringIncludes(end.reason.message, `rank ${rank} is at ${at}, and rank ${1 - rank} at something else`);
+  }
+  const uniqueId = cluster.uniqueId();
+  await cluster.all((manager) => manager.rebuild({ uniqueId }));
+  await cluster.all((manager) => manager.redistribute(batch.meta(), plan));
 });
