@@ -37,6 +37,20 @@ export async function requireWritableFile(flag: string, path: string): Promise<v
   }
 }
 
+/**
+ * Makes sure that a file to write is not the input, by whatever name.
+ *
+ * @param flag The flag that named it, for the error.
+ * @throws {InputError} where it is.
+ */
+export async function requireApart(flag: string, path: string, input: string): Promise<void> {
+  if (!await exists(path)) return;
+  const [written, read] = await Promise.all([Deno.stat(path), Deno.stat(input)]);
+  if (written.ino === read.ino && written.dev === read.dev) {
+    throw new InputError(flag, `the file ${path} is the input`);
+  }
+}
+
 async function exists(path: string): Promise<boolean> {
   try {
     await Deno.lstat(path);

@@ -23,7 +23,7 @@ import { addComparisons, type Comparison, nothingCompared, Source } from "./comp
 import { DONE, FAILED } from "./exit_code.ts";
 import { InputError, messageOf } from "./input_error.ts";
 import { Interrupt } from "./interrupt.ts";
-import { requireWritableFile, requireWritableFolder } from "./outputs.ts";
+import { requireApart, requireWritableFile, requireWritableFolder } from "./outputs.ts";
 import { print } from "./print.ts";
 import { Progress, standardError } from "./progress.ts";
 import { type Input, readInput } from "./read_input.ts";
@@ -162,7 +162,10 @@ async function prepare(settings: Settings): Promise<Job> {
   const layout = readLayouts(settings.layouts, settings.ranks);
   const input = await readInput(settings.input, settings.seed);
   if (settings.output !== undefined) await requireWritableFolder("--output", settings.output);
-  if (settings.report !== undefined) await requireWritableFile("--report", settings.report);
+  if (settings.report !== undefined) {
+    await requireWritableFile("--report", settings.report);
+    if (settings.input !== undefined) await requireApart("--report", settings.report, settings.input);
+  }
   const { sample } = input;
   const source = new Source(sample);
   const bytesOf = source.bytesOf();

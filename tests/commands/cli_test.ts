@@ -159,6 +159,20 @@ Deno.test("run --output refuses a path that is a file", () =>
     assertStringIncludes(stderr, `seqferry: --output: the folder ${file} cannot be written to`);
   }));
 
+Deno.test("run --report refuses the input, by whatever name", () =>
+  inFolder(async (folder) => {
+    const [input, link] = [`${folder}/in.jsonl`, `${folder}/link.json`];
+    const line = `{"prompt": "p", "responses": ["r"], "rewards": [1]}\n`;
+    await Deno.writeTextFile(input, line);
+    await Deno.symlink(input, link);
+    for (const report of [input, link]) {
+      const { code, stderr } = await cli(["run", "--input", input, "--report", report]);
+      assertEquals(code, 2);
+      assertStringIncludes(stderr, `seqferry: --report: the file ${report} is the input`);
+    }
+    assertEquals(await Deno.readTextFile(input), line);
+  }));
+
 Deno.test("run leaves no empty report behind when something else is wrong", () =>
   inFolder(async (folder) => {
     const report = `${folder}/report.json`;
