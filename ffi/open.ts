@@ -213,19 +213,21 @@ function loadedPath(soname: string): string | undefined {
   }
 }
 
-function cudartVersion(symbols: CudartSymbols): number {
+/** What a function writes that tells a version; `call` is its name. */
+function versionBy(call: string, ask: (version: Int32Array<ArrayBuffer>) => number): number {
   const version = new Int32Array(1);
-  const code = symbols.cudaRuntimeGetVersion(version);
-  if (code !== 0) throw new SeqferryError(`cudaRuntimeGetVersion answered ${code}`);
-  return version[0] ?? 0;
+  const code = ask(version);
+  if (code !== 0) throw new SeqferryError(`${call} answered ${code}`);
+  return version[0]!;
+}
+
+function cudartVersion({ cudaRuntimeGetVersion }: CudartSymbols): number {
+  return versionBy("cudaRuntimeGetVersion", cudaRuntimeGetVersion);
 }
 
 /** The newest CUDA that the machine's driver is for; 0 where there is no driver. */
-function driverVersion(symbols: CudartSymbols): number {
-  const version = new Int32Array(1);
-  const code = symbols.cudaDriverGetVersion(version);
-  if (code !== 0) throw new SeqferryError(`cudaDriverGetVersion answered ${code}`);
-  return version[0] ?? 0;
+function driverVersion({ cudaDriverGetVersion }: CudartSymbols): number {
+  return versionBy("cudaDriverGetVersion", cudaDriverGetVersion);
 }
 
 /** Refuses a libcudart of a later major version than the driver's, with which every call would fail; one of an earlier version may lie elsewhere. */
@@ -236,11 +238,8 @@ function requireDriverFor(runtime: number, driver: number): void {
   );
 }
 
-function ncclVersion(symbols: NcclSymbols): number {
-  const version = new Int32Array(1);
-  const code = symbols.ncclGetVersion(version);
-  if (code !== 0) throw new SeqferryError(`ncclGetVersion answered ${code}`);
-  return version[0] ?? 0;
+function ncclVersion({ ncclGetVersion }: NcclSymbols): number {
+  return versionBy("ncclGetVersion", ncclGetVersion);
 }
 
 function tooOld(name: string, version: string, oldest: string): SeqferryError {

@@ -13,6 +13,7 @@ import { PinnedBuffer } from "../device/pinned_buffer.ts";
 import { type DeviceRuntime, deviceRuntime } from "../device/runtime.ts";
 import { Slab } from "../device/slab.ts";
 import { CudaError, SeqferryError } from "../errors.ts";
+import { hashOf } from "../hash.ts";
 import { type Deadline, pollUntil } from "../wait.ts";
 
 /** Bytes of one rank's slot, with its header. */
@@ -233,11 +234,4 @@ function release({ memory, pinned }: Slots): void {
 
 function aligned(byteLength: number): number {
   return Math.ceil(byteLength / 16) * 16;
-}
-
-/** A number of 32 bits that follows from a text (FNV-1a). */
-function hashOf(text: string): number {
-  let hash = 0x811c9dc5;
-  for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
-  return hash >>> 0;
 }

@@ -96,6 +96,11 @@ export function isRank(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0;
 }
 
+/** Refuses a step that is no object. */
+export function requireStep(step: unknown, place: string): asserts step is object {
+  if (typeof step !== "object" || step === null) fail(place, `a step is an object, not ${show(step)}`);
+}
+
 /** The most ranks of a world for which something is kept by rank: as many as a layout may have. */
 const MOST_RANKS = 1 << 20;
 

@@ -6,7 +6,7 @@
 
 import { PlanError } from "../errors.ts";
 import { show } from "../show.ts";
-import { checkStep, type RawStep, STEP_FIELDS } from "./check_step.ts";
+import { checkStep, type RawStep, requireStep, STEP_FIELDS } from "./check_step.ts";
 import type { RedistribStep } from "./step.ts";
 
 /**
@@ -33,9 +33,7 @@ export function parsePlan(json: unknown): RedistribStep[] {
  */
 export function planToJSON(plan: readonly RedistribStep[]): unknown[] {
   return Array.from(plan, (step, i) => {
-    if (typeof step !== "object" || step === null) {
-      throw new PlanError(`plan[${i}]: a step is an object, not ${show(step)}`, { place: `plan[${i}]` });
-    }
+    requireStep(step, `plan[${i}]`);
     return copyFields(rawStep(step));
   });
 }

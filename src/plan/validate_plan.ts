@@ -7,7 +7,7 @@
 import { PlanError } from "../errors.ts";
 import { Scratch } from "../scratch.ts";
 import { show } from "../show.ts";
-import { checkStep, IdPositioner, type IdsCheck } from "./check_step.ts";
+import { checkStep, IdPositioner, type IdsCheck, requireStep } from "./check_step.ts";
 import { countIds } from "./movements.ts";
 import { rawStep } from "./plan_json.ts";
 import { positionsOfIds } from "./positions_of_ids.ts";
@@ -101,9 +101,7 @@ function requireSteps(plan: readonly RedistribStep[]): void {
 }
 
 function checkOne(step: RedistribStep | undefined, place: string, worldSize: number, checkIds?: IdsCheck): void {
-  if (typeof step !== "object" || step === null) {
-    throw new PlanError(`${place}: a step is an object, not ${show(step)}`, { place });
-  }
+  requireStep(step, place);
   checkStep(rawStep(step), place, checkIds);
   if (step.root !== null) requireInWorld(step.root, worldSize, `${place}.root`);
   requireAllInWorld(step.srcs, worldSize, `${place}.srcs`);

@@ -4,6 +4,8 @@
  * @module
  */
 
+import { hashOf } from "../../src/hash.ts";
+
 /** A generator of numbers from 0 up to 1, 1 excluded (mulberry32). */
 export function random(seed: number): () => number {
   let state = seed >>> 0;
@@ -19,15 +21,8 @@ export function random(seed: number): () => number {
  * `count` of the items, in an order that the seed decides for each name by itself: whatever else there is, the same names stand in the same order.
  */
 export function drawn<T extends { readonly name: string }>(items: readonly T[], count: number, seed: number): T[] {
-  return items.map((item) => ({ item, rank: random(mixed(item.name, seed))() }))
+  return items.map((item) => ({ item, rank: random(hashOf(item.name, seed))() }))
     .sort((a, b) => a.rank - b.rank || (a.item.name < b.item.name ? -1 : 1))
     .slice(0, count)
     .map(({ item }) => item);
-}
-
-/** A number of 32 bits that follows from a text and a seed (FNV-1a). */
-function mixed(text: string, seed: number): number {
-  let hash = 0x811c9dc5 ^ seed;
-  for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
-  return hash >>> 0;
 }
