@@ -69,12 +69,12 @@ ncclConfig_t *nonblocking(void) {
 }
 
 ncclResult_t settle(ncclComm_t comm) {
-  double end = seconds() + 20;
+  double end = seconds() + LONGEST_WAIT;
   for (;;) {
     ncclResult_t state;
     OK(ncclCommGetAsyncError(comm, &state));
     if (state != ncclInProgress) return state;
-    if (seconds() > end) FAIL("a communicator is still in progress after 20 seconds");
+    if (seconds() > end) FAIL("a communicator is still in progress after %d seconds", LONGEST_WAIT);
   }
 }
 
@@ -89,16 +89,29 @@ bool idle_within(cudaStream_t stream, int milliseconds) {
 }
 
 void drain(cudaStream_t stream) {
-  if (!idle_within(stream, 20000)) FAIL("a stream is still busy after 20 seconds");
+  if (!idle_within(stream, 1000 * LONGEST_WAIT)) FAIL("a stream is still busy after %d seconds", LONGEST_WAIT);
 }
 
-static unsigned char pattern(size_t i, int seed) { return (unsigned char)((i * 31 + i / 251 + (size_t)seed * 97) & 0xff); }
+/* The pattern comes again after this many bytes. */
+#define PATTERN ((size_t)251 * 256)
+/* Memory is filled and compared in pieces: for all of it at once, a sanitizer would keep as much of its own several times over. */
+#define PIECE (16 * PATTERN)
+
+static size_t least(size_t one, size_t other) { return one < other ? one : other; }
+
+/* As many bytes of the pattern as a piece, or less where `bytes` are less. */
+static unsigned char *piece_of_pattern(size_t bytes, int seed) {
+  size_t length = least(bytes, PIECE);
+  unsigned char *piece = malloc(length + 1);
+  for (size_t i = 0; i < least(length, PATTERN); i++) piece[i] = (unsigned char)((i * 31 + i / 251 + (size_t)seed * 97) & 0xff);
+  for (size_t i = PATTERN; i < length; i += PATTERN) memcpy(piece + i, piece, least(length - i, PATTERN));
+  return piece;
+}
 
 void fill(void *device, size_t bytes, int seed) {
-  unsigned char *host = malloc(bytes + 1);
-  for (size_t i = 0; i < bytes; i++) host[i] = pattern(i, seed);
-  OK(cudaMemcpy(device, host, bytes, cudaMemcpyHostToDevice));
-  free(host);
+  unsigned char *piece = piece_of_pattern(bytes, seed);
+  for (size_t i = 0; i < bytes; i += PIECE) OK(cudaMemcpy((char *)device + i, piece, least(bytes - i, PIECE), cudaMemcpyHostToDevice));
+  free(piece);
 }
 
 void *device_bytes(size_t bytes, int seed) {
@@ -109,11 +122,15 @@ void *device_bytes(size_t bytes, int seed) {
 }
 
 bool holds(const void *device, size_t bytes, int seed) {
-  unsigned char *host = malloc(bytes + 1);
-  OK(cudaMemcpy(host, device, bytes, cudaMemcpyDeviceToHost));
+  unsigned char *piece = piece_of_pattern(bytes, seed), *host = malloc(least(bytes, PIECE) + 1);
   bool same = true;
-  for (size_t i = 0; i < bytes && same; i++) same = host[i] == pattern(i, seed);
+  for (size_t i = 0; i < bytes && same; i += PIECE) {
+    size_t length = least(bytes - i, PIECE);
+    OK(cudaMemcpy(host, (const char *)device + i, length, cudaMemcpyDeviceToHost));
+    same = memcmp(host, piece, length) == 0;
+  }
   free(host);
+  free(piece);
   return same;
 }
 

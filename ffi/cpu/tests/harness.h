@@ -51,9 +51,11 @@ void setting(const char *name, const char *value);
 
 /* A config of a nonblocking communicator. */
 ncclConfig_t *nonblocking(void);
-/* Polls until a communicator's state is no longer ncclInProgress; answers it. Fails after 20 seconds. */
+/* Seconds. Long, for two cores with many ranks under a sanitizer; a test that hangs fails all the same. */
+#define LONGEST_WAIT 60
+/* Polls until a communicator's state is no longer ncclInProgress; answers it. Fails after LONGEST_WAIT. */
 ncclResult_t settle(ncclComm_t comm);
-/* Polls until a stream is idle. Fails after 20 seconds. */
+/* Polls until a stream is idle. Fails after LONGEST_WAIT. */
 void drain(cudaStream_t stream);
 /* Whether a stream is idle after being polled for some milliseconds. */
 bool idle_within(cudaStream_t stream, int milliseconds);

@@ -303,11 +303,15 @@ static void long_messages(int rank, int count, struct shared *shared) {
 TEST(what_a_receiver_reads_does_not_all_become_memory_of_its_own) { in_processes(2, long_messages, -1); }
 
 static void long_message_after_short_gathers(int rank, int count, struct shared *shared) {
+  OK(cudaSetDevice(rank % 8));
+  /* Before the others poll: they would take the processors from the two ranks that fill long memory. */
+  char *message = rank < 2 ? device_bytes(long_message, rank) : NULL;
+  shared->flags[rank] = 1;
+  while (shared->flags[0] == 0 || shared->flags[1] == 0) sleep_ms(1);
   struct one one;
   one_open(&one, rank, count, shared, false);
   enum { PART = 64 };
   char *parts = device_bytes(PART * (size_t)count, rank);
-  char *message = rank < 2 ? device_bytes(long_message, rank) : NULL;
   for (int round = 0; round < 3; round++) {
     ncclAllGather(parts + PART * rank, parts, PART, ncclUint8, one.comm, one.stream);
     OK(settle(one.comm));
