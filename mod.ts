@@ -45,12 +45,12 @@ export * from "./src/sample/sequence_sample.ts";
 
 export * from "./src/plan/step.ts";
 export { parsePlan, planToJSON } from "./src/plan/plan_json.ts";
-export { type PlanMeta, validatePlan, type ValidatePlanOptions } from "./src/plan/validate_plan.ts";
+export { validatePlan, type ValidatePlanOptions } from "./src/plan/validate_plan.ts";
 export { GlobalStorageTracker, type Holding } from "./src/plan/storage_tracker.ts";
 export type { ClusterSpec, CostModel, Link } from "./src/plan/cluster_spec.ts";
 export * from "./src/plan/planner.ts";
 export { DEFAULT_COST_MODEL } from "./src/plan/cost_model.ts";
-export type { SizedMeta } from "./src/plan/item_sizes.ts";
+export type { PlanMeta, SizedMeta } from "./src/plan/plan_meta.ts";
 export { simulatePlan, type SimulatePlanOptions, type Simulation } from "./src/plan/simulate.ts";
 
 export { openRuntime, type Runtime, type RuntimeOptions } from "./src/device/runtime.ts";

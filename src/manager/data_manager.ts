@@ -190,7 +190,7 @@ export class DataManager implements AsyncDisposable {
     return this.#flight.entries();
   }
 
-  /** Lets ids go; unknown ones are passed over. */
+  /** Lets ids go; unknown ones are passed over. Throws a {@linkcode SampleError} for what is no array of strings, and then lets none go. */
   remove(ids: readonly string[]): void {
     this.#mustBeIdle("remove");
     this.#storage.remove(ids);

@@ -9,10 +9,10 @@ import type { Region, SlabPool } from "../device/slab.ts";
 import type { Stream } from "../device/stream.ts";
 import { SampleError } from "../errors.ts";
 import { itemSize } from "../sample/dtype.ts";
-import { copyMetadata, totalLength } from "../sample/fields.ts";
+import { copyMetadata, distinctNames, totalLength } from "../sample/fields.ts";
 import { entryOf } from "../sample/path.ts";
 import { SequenceSample } from "../sample/sequence_sample.ts";
-import { type HostTensor, isHostTensor, rowBytes, type TensorHandle } from "../sample/tensor.ts";
+import { type HostTensor, isHostTensor, requireBytes, type TensorHandle } from "../sample/tensor.ts";
 import { type CatalogueKey, keyOf, sameKey } from "../transfer/catalogue.ts";
 import { DeviceTensor } from "../transfer/device_tensor.ts";
 import { lengthsOf, SampleTable, type StoredSample, type TableHead } from "./stored_sample.ts";
@@ -102,10 +102,11 @@ export class Storage {
     this.#compact(merge(this.#samples, incoming));
   }
 
-  /** Lets ids go; unknown ones are passed over. */
+  /** Lets ids go; unknown ones are passed over. Throws a {@linkcode SampleError} for what is no array of strings. */
   remove(ids: readonly string[]): void {
+    const given = distinctNames(ids, "ids");
     const touched = new Set<SampleTable>();
-    for (const id of ids) {
+    for (const id of given) {
       const sample = this.#samples.get(id);
       if (sample === undefined) continue;
       this.#samples.delete(id);
@@ -129,12 +130,15 @@ export class Storage {
 
   /** The sample with its tensors on this device. */
   #upload(sample: SequenceSample): StoredSample {
-    const { ids, keys, seqlens, data, metadata } = sample;
+    const { ids, keys, dtypes, trailingShapes, seqlens, data, metadata } = sample;
     const regions: (Region | null)[] = [];
     try {
       for (const key of keys) {
         const tensor = data?.[key] ?? null;
-        if (tensor !== null) requireWhole(sample, key, tensor);
+        if (tensor !== null) {
+          const shape = [totalLength(seqlens[key]!), ...trailingShapes[key] ?? []];
+          requireBytes(tensor, dtypes[key]!, shape, entryOf("data", key));
+        }
         regions.push(this.#place(key, tensor));
       }
     } catch (error) {
@@ -206,25 +210,6 @@ function merge(samples: Map<string, StoredSample>, incoming: readonly StoredSamp
     }
   }
   return touched;
-}
-
-/** Refuses a tensor that has another number of bytes than the sample says: its buffer was given away or resized, or the sample's lengths were changed. */
-function requireWhole(sample: SequenceSample, key: string, tensor: HostTensor | TensorHandle): void {
-  const [dtype, trailingShape] = [sample.dtypes[key] ?? null, sample.trailingShapes[key] ?? null];
-  const expected = dtype === null || trailingShape === null
-    ? 0
-    : rowBytes(dtype, trailingShape) * totalLength(sample.seqlens[key]!);
-  const bytes = isHostTensor(tensor)
-    ? tensor.bytes.byteLength
-    : tensor instanceof DeviceTensor
-    ? tensor.region.byteLength
-    : expected;
-  if (bytes === expected) return;
-  const field = entryOf("data", key);
-  throw new SampleError(`${field} has ${bytes} bytes, and by dtype, trailing shape and lengths it is ${expected}`, {
-    field,
-    value: bytes,
-  });
 }
 
 /** The id of a sample that must have just one. */

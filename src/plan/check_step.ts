@@ -111,7 +111,7 @@ export function requireRoomFor(worldSize: unknown): asserts worldSize is number 
 }
 
 /** Refuses an id or key that is no string. */
-function requireName(value: unknown, place: string, what: "id" | "key"): asserts value is string {
+export function requireName(value: unknown, place: string, what: "id" | "key"): asserts value is string {
   if (typeof value !== "string") fail(place, `${what === "id" ? "an id" : "a key"} is a string, not ${show(value)}`);
 }
 
@@ -127,11 +127,17 @@ function requireRanks(value: unknown, place: string, once: boolean): number[] {
 }
 
 function requireNames(value: unknown, place: string, what: "id" | "key"): string[] {
+  const names = requireStrings(value, place, what);
+  requireOnce(names, place, what);
+  return names;
+}
+
+/** Refuses what is not a list of ids or keys, which may be named several times. */
+export function requireStrings(value: unknown, place: string, what: "id" | "key"): string[] {
   const names = requireList(value, place);
   for (let i = 0; i < names.length; i++) {
     if (typeof names[i] !== "string") requireName(names[i], `${place}[${i}]`, what);
   }
-  requireOnce(names, place, what);
   return names as string[];
 }
 

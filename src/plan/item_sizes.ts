@@ -5,14 +5,8 @@
  */
 
 import { isDType, itemSize } from "../sample/dtype.ts";
+import type { SizedMeta } from "./plan_meta.ts";
 import { positionsOfIds } from "./positions_of_ids.ts";
-import type { PlanMeta } from "./validate_plan.ts";
-
-/** Metadata that tells sizes too; any `SequenceSample` will do. */
-export interface SizedMeta extends PlanMeta {
-  /** Per key, per id, the lengths of that id's sequences. Without it sizes count as unknown. */
-  readonly seqlens?: Readonly<Record<string, readonly (readonly number[])[]>>;
-}
 
 /** The size of every (id, key) of some ids and keys. */
 export interface ItemSizes {

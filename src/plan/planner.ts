@@ -10,17 +10,18 @@ import { type Draft, planCheapest } from "./auto.ts";
 import { bcastTraffic, bcastTransfers, planBcast } from "./bcast.ts";
 import { type ClusterSpec, requireCluster } from "./cluster_spec.ts";
 import { costModelOf } from "./cost_model.ts";
+import { requireStrings } from "./check_step.ts";
 import { arrangeDemand, type Demand } from "./demand.ts";
 import { planDirect } from "./direct.ts";
 import { planGatherScatter } from "./gather_scatter.ts";
-import { type ItemSizes, itemSizes, type SizedMeta } from "./item_sizes.ts";
+import { type ItemSizes, itemSizes } from "./item_sizes.ts";
 import { findLack, type LackClass, type SendLimits } from "./lack.ts";
+import { type PlanMeta, requireMeta, type SizedMeta } from "./plan_meta.ts";
 import { leastSecondsOfGatherScatter } from "./rooted_bound.ts";
 import { countBytes } from "./simulate.ts";
 import type { RedistribStep } from "./step.ts";
 import type { GlobalStorageTracker } from "./storage_tracker.ts";
 import { type Items, type Traffic, trafficOf } from "./traffic.ts";
-import type { PlanMeta } from "./validate_plan.ts";
 
 /**
  * How data travels: by way of a root ("gather-scatter"), from one holder to all that lack it ("bcast"), from any holders to each destination ("direct"), or
@@ -90,8 +91,9 @@ export class RedistribPlanner {
     if (!(dests instanceof Map)) {
       throw new PlanError(`dests: it is a Map of ids by rank, not ${show(dests)}`, { place: "dests" });
     }
-    requireKeys(keys);
+    requireStrings(keys, "keys", "key");
     const { meta, maxPeakBytes } = options;
+    if (meta !== undefined) requireMeta(meta);
     if (maxPeakBytes !== undefined) requireLimit(maxPeakBytes);
     const demand = arrangeDemand(dests, this.#tracker.worldSize);
     if (demand.ids.length === 0) return [];
@@ -208,15 +210,6 @@ function sendLimits(
     );
   }
   return { room, relays: Uint8Array.from(room, (bytes) => bytes >= largest ? 1 : 0) };
-}
-
-function requireKeys(keys: readonly string[]): void {
-  if (!Array.isArray(keys)) throw new PlanError(`keys: it is a list, not ${show(keys)}`, { place: "keys" });
-  for (const [i, key] of keys.entries()) {
-    if (typeof key !== "string") {
-      throw new PlanError(`keys[${i}]: a key is a string, not ${show(key)}`, { place: `keys[${i}]` });
-    }
-  }
 }
 
 function requireInMeta(ids: readonly string[], keys: readonly string[], meta: PlanMeta): void {

@@ -7,7 +7,8 @@
 import { BinaryHeap } from "../sample/binary_heap.ts";
 import { type ClusterSpec, type CostModel, requireCluster } from "./cluster_spec.ts";
 import { costModelOf } from "./cost_model.ts";
-import { itemSizes, type SizedMeta } from "./item_sizes.ts";
+import { itemSizes } from "./item_sizes.ts";
+import type { SizedMeta } from "./plan_meta.ts";
 import type { RedistribStep } from "./step.ts";
 import { type Flow, type Traffic, trafficOf } from "./traffic.ts";
 import { requireRoomFor } from "./check_step.ts";

@@ -6,7 +6,7 @@
 
 import { PlanError } from "../errors.ts";
 import { show } from "../show.ts";
-import { isRank, requireRoomFor } from "./check_step.ts";
+import { isRank, requireName, requireRoomFor, requireStrings } from "./check_step.ts";
 import { deliveriesOf, type RedistribStep } from "./step.ts";
 import { checkedTrackerState, type TrackerState } from "./tracker_state.ts";
 import { validatePlan } from "./validate_plan.ts";
@@ -59,12 +59,8 @@ export class GlobalStorageTracker {
    */
   addData(rank: number, ids: readonly string[], key: string, isOwner: boolean): void {
     this.#requireRank(rank);
-    if (typeof key !== "string") throw new PlanError(`key: a key is a string, not ${show(key)}`, { place: "key" });
-    for (const [i, id] of ids.entries()) {
-      if (typeof id !== "string") {
-        throw new PlanError(`ids[${i}]: an id is a string, not ${show(id)}`, { place: `ids[${i}]` });
-      }
-    }
+    requireName(key, "key", "key");
+    requireStrings(ids, "ids", "id");
     for (const id of ids) this.#add(rank, id, key, isOwner);
   }
 
@@ -72,8 +68,10 @@ export class GlobalStorageTracker {
    * Forgets samples altogether, on all ranks. Unknown ids are passed over.
    *
    * @param ids The samples.
+   * @throws {PlanError} when that is no list of strings; nothing is forgotten then.
    */
   clearData(ids: readonly string[]): void {
+    requireStrings(ids, "ids", "id");
     for (const id of ids) {
       const byKey = this.#holdings.get(id);
       if (byKey === undefined) continue;

@@ -10,20 +10,9 @@ import { show } from "../show.ts";
 import { checkStep, IdPositioner, type IdsCheck, requireStep } from "./check_step.ts";
 import { countIds } from "./movements.ts";
 import { rawStep } from "./plan_json.ts";
+import { type PlanMeta, requireMeta } from "./plan_meta.ts";
 import { positionsOfIds } from "./positions_of_ids.ts";
 import type { RedistribStep } from "./step.ts";
-
-/** What planning and validation read of the metadata of all samples; any `SequenceSample` will do. */
-export interface PlanMeta {
-  /** The samples there are. */
-  readonly ids: readonly string[];
-  /** Their fields. */
-  readonly keys: readonly string[];
-  /** The element type of each field; null where it has no data. */
-  readonly dtypes: Readonly<Record<string, string | null>>;
-  /** The shape of one element of each field; null where it has no data. */
-  readonly trailingShapes: Readonly<Record<string, readonly number[] | null>>;
-}
 
 /** What a plan is checked against. */
 export interface ValidatePlanOptions {
@@ -49,6 +38,7 @@ export function validatePlan(plan: readonly RedistribStep[], options: ValidatePl
     for (let i = 0; i < plan.length; i++) checkOne(plan[i], `plan[${i}]`, worldSize);
     return;
   }
+  requireMeta(meta);
   const positioner = new IdPositioner(meta.ids, () => positionsOfIds(meta.ids), null);
   checkAllAgainst(meta, plan, worldSize, positioner);
 }

@@ -154,6 +154,22 @@ export function checkStructure(init: SequenceSampleInit, shapesField = "trailing
 }
 
 function checkNames(names: unknown, field: string): string[] {
+  return distinctNames(names, field, (name, place) => {
+    throw new SampleError(`${place} is ${show(name)} a second time`, { field: place, value: name });
+  });
+}
+
+/**
+ * Names in the order in which they first come.
+ *
+ * @param again What happens at the place of one that comes again; nothing unless told.
+ * @throws {SampleError} for anything but an array of strings.
+ */
+export function distinctNames(
+  names: unknown,
+  field: string,
+  again?: (name: string, place: string) => void,
+): string[] {
   if (!Array.isArray(names)) {
     throw new SampleError(`${field} is an array of strings, not ${show(names)}`, { field, value: names });
   }
@@ -163,9 +179,7 @@ function checkNames(names: unknown, field: string): string[] {
     if (typeof name !== "string") {
       throw new SampleError(`${field}[${i}] is a string, not ${show(name)}`, { field: `${field}[${i}]`, value: name });
     }
-    if (seen.has(name)) {
-      throw new SampleError(`${field}[${i}] is ${show(name)} a second time`, { field: `${field}[${i}]`, value: name });
-    }
+    if (seen.has(name)) again?.(name, `${field}[${i}]`);
     seen.add(name);
   }
   return [...seen];

@@ -6,9 +6,9 @@
 
 import { SampleError } from "../errors.ts";
 import { show } from "../show.ts";
-import { copyValues, OwnedFields, type SampleFields } from "./fields.ts";
+import { copyValues, distinctNames, OwnedFields, type SampleFields } from "./fields.ts";
 import { entryOf } from "./path.ts";
-import { type HostTensor, isHostTensor, type TensorHandle } from "./tensor.ts";
+import { type HostTensor, requireHost } from "./tensor.ts";
 
 /**
  * Puts samples one after another. The first one decides which keys there are (unless `keys` does), and whether there is data: where it has
@@ -20,7 +20,7 @@ import { type HostTensor, isHostTensor, type TensorHandle } from "./tensor.ts";
 export function gatherFields(samples: readonly SampleFields[], keys?: readonly string[]): OwnedFields {
   const [first] = samples;
   if (first === undefined) throw new SampleError("gather takes at least one sample", { field: "samples", value: [] });
-  const chosen = [...new Set(keys ?? first.keys)];
+  const chosen = keys === undefined ? first.keys.slice() : distinctNames(keys, "keys");
   samples.forEach((sample, i) => checkAlike(first, sample, chosen, `samples[${i}]`));
 
   const fields = new OwnedFields(gatherIds(samples), chosen);
@@ -113,13 +113,4 @@ function gatherTensors(samples: readonly SampleFields[], key: string): HostTenso
   }
   const { dtype, shape } = parts[0]!;
   return { dtype, shape: [rows, ...shape.slice(1)], bytes };
-}
-
-/** Refuses a tensor that is not on the host, for an operation that needs its bytes. */
-export function requireHost(tensor: HostTensor | TensorHandle, key: string, operation: string): HostTensor {
-  if (isHostTensor(tensor)) return tensor;
-  throw new SampleError(
-    `the tensor under the key ${show(key)} is not on the host, and ${operation} needs its bytes: call toHost() first`,
-    { field: entryOf("data", key), value: tensor },
-  );
 }

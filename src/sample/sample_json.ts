@@ -9,10 +9,9 @@ import { show } from "../show.ts";
 import { type DType, fromTorchName, itemSize, torchName } from "./dtype.ts";
 import { elementCodec } from "./element_codec.ts";
 import { checkStructure, type OwnedFields, requireRecord, type SampleFields, totalLength } from "./fields.ts";
-import { requireHost } from "./gather.ts";
 import { toJSONValue } from "./json_value.ts";
 import { entryOf } from "./path.ts";
-import type { HostTensor } from "./tensor.ts";
+import { type HostTensor, requireHost } from "./tensor.ts";
 
 /** A sample as JSON. */
 export interface SampleJSON {

@@ -20,11 +20,10 @@ import { SampleError } from "../errors.ts";
 import { show } from "../show.ts";
 import { fromTorchName, torchName } from "./dtype.ts";
 import { checkInit, type OwnedFields, type SampleFields, type SequenceSampleInit } from "./fields.ts";
-import { requireHost } from "./gather.ts";
 import { parseJSON, toJSONValue } from "./json_value.ts";
 import { entryOf } from "./path.ts";
 import { decodeSafetensors, encodeSafetensors } from "./safetensors.ts";
-import type { HostTensor } from "./tensor.ts";
+import { type HostTensor, requireHost } from "./tensor.ts";
 
 const FORMAT = "seqferry/1";
 

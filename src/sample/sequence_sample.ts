@@ -32,6 +32,7 @@ import type { DType } from "./dtype.ts";
 import {
   checkInit,
   copyMetadata,
+  distinctNames,
   OwnedFields,
   requireName,
   type SequenceSampleInit,
@@ -265,9 +266,9 @@ export class SequenceSample {
     return new SequenceSample(reorderFields(this, indices));
   }
 
-  /** The same ids with these keys only, all metadata kept. Throws a `SampleError` for a key that is not there. */
+  /** The same ids with these keys only, all metadata kept. Throws a `SampleError` for a key that is not there, and for what is no array of keys. */
   select(keys: readonly string[]): SequenceSample {
-    return new SequenceSample(this.#fields([...new Set(keys)], true));
+    return new SequenceSample(this.#fields(distinctNames(keys, "keys"), true));
   }
 
   /** The same sample without its data. */

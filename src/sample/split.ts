@@ -7,8 +7,7 @@
 import { SampleError } from "../errors.ts";
 import { show } from "../show.ts";
 import { copyValues, OwnedFields, type SampleFields, sumOf, totalLength } from "./fields.ts";
-import { requireHost } from "./gather.ts";
-import { type HostTensor, rowBytes, type TensorHandle } from "./tensor.ts";
+import { type HostTensor, requireBytes, requireHost, rowBytes, type TensorHandle } from "./tensor.ts";
 
 /** Where to cut a sample: by `sizes`, by `partitions`, or by both if they say the same. */
 export interface SplitSpec {
@@ -200,7 +199,8 @@ function reorderRows(tensor: HostTensor, blocks: readonly number[], order: reado
  * @param forwardIndices As in {@linkcode SplitResult}.
  * @param backwardIndices As in {@linkcode SplitResult}.
  * @returns A tensor of the same shape, its blocks in the order of `seqlens`.
- * @throws {SampleError} when the indices are no permutations that undo each other, or the lengths do not add up to the rows of `output`.
+ * @throws {SampleError} when the indices are no permutations that undo each other, the lengths do not add up to the rows of `output`, or it has other bytes
+ *   than its shape takes.
  */
 export function reorderOutput(
   output: HostTensor,
@@ -225,5 +225,6 @@ export function reorderOutput(
       value: output.shape,
     });
   }
+  requireBytes(output, output.dtype, output.shape, "output");
   return reorderRows(output, blocks, backwardIndices);
 }

@@ -8,6 +8,7 @@ import { SampleError } from "../errors.ts";
 import { show } from "../show.ts";
 import type { WaitOptions } from "../wait.ts";
 import { type DType, itemSize } from "./dtype.ts";
+import { entryOf } from "./path.ts";
 
 /** A tensor in host memory: row-major, little-endian. Its bytes may be shared with other tensors and are never changed. */
 export interface HostTensor {
@@ -75,15 +76,41 @@ export function checkTensor(
       { field: `${field}.shape`, value: tensor.shape },
     );
   }
+  requireBytes(tensor, dtype, shape, field);
+  return isHostTensor(tensor) ? { dtype, shape: [...shape], bytes: tensor.bytes } : tensor;
+}
+
+/**
+ * Refuses a tensor that has not just the bytes that this type and shape take. That of a sample once had; but a buffer can be given away or resized.
+ *
+ * @throws {SampleError} that names `field`.
+ */
+export function requireBytes(
+  tensor: HostTensor | TensorHandle,
+  dtype: DType,
+  shape: readonly number[],
+  field: string,
+): void {
   const wanted = rowBytes(dtype, shape);
   const found = isHostTensor(tensor) ? tensor.bytes.byteLength : tensor.byteLength;
-  if (found !== wanted) {
-    throw new SampleError(`${field} has ${found} bytes; ${dtype} of shape [${shape}] takes ${wanted}`, {
-      field: `${field}.${isHostTensor(tensor) ? "bytes" : "byteLength"}`,
-      value: found,
-    });
+  if (found === wanted) return;
+  throw new SampleError(`${field} has ${found} bytes; ${dtype} of shape [${shape}] takes ${wanted}`, {
+    field: `${field}.${isHostTensor(tensor) ? "bytes" : "byteLength"}`,
+    value: found,
+  });
+}
+
+/** Refuses a tensor that is not on the host, or whose bytes are gone, for an operation that needs them. */
+export function requireHost(tensor: HostTensor | TensorHandle, key: string, operation: string): HostTensor {
+  const field = entryOf("data", key);
+  if (!isHostTensor(tensor)) {
+    throw new SampleError(
+      `the tensor under the key ${show(key)} is not on the host, and ${operation} needs its bytes: call toHost() first`,
+      { field, value: tensor },
+    );
   }
-  return isHostTensor(tensor) ? { dtype, shape: [...shape], bytes: tensor.bytes } : tensor;
+  requireBytes(tensor, tensor.dtype, tensor.shape, field);
+  return tensor;
 }
 
 function isTensor(value: unknown): value is HostTensor | TensorHandle {

@@ -68,8 +68,8 @@ Deno.test("store() and update() refuse a tensor that is not as large as its samp
   const detached = of("a", given);
   structuredClone(given.buffer, { transfer: [given.buffer] });
   const error = assertThrows(() => manager!.store(detached), SampleError);
-  assertEquals([error.field, error.value], ["data.k", 0]);
-  assertEquals(error.message, "data.k has 0 bytes, and by dtype, trailing shape and lengths it is 16");
+  assertEquals([error.field, error.value], ["data.k.bytes", 0]);
+  assertEquals(error.message, "data.k has 0 bytes; uint8 of shape [16] takes 16");
   const buffer = new ArrayBuffer(16, { maxByteLength: 32 });
   const resized = of("a", new Uint8Array(buffer));
   buffer.resize(4);
@@ -81,6 +81,10 @@ Deno.test("store() and update() refuse a tensor that is not as large as its samp
   assertThrows(() => manager!.update(resized), SampleError, "data.k has 4 bytes");
   const longer = manager!.get("a");
   (longer.seqlens as Record<string, number[][]>)["k"]![0]![0] = 17;
+  for (const ids of ["a", undefined, [0]] as unknown[]) {
+    assertThrows(() => manager!.remove(ids as string[]), SampleError, "ids");
+  }
+  assertEquals(manager!.storageSize, 1);
   manager!.remove(["a"]);
   assertThrows(() => manager!.store(longer), SampleError);
 });

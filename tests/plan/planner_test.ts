@@ -1,7 +1,8 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { PlanError } from "../../src/errors.ts";
-import { type Pattern, RedistribPlanner } from "../../src/plan/planner.ts";
+import { AVAILABLE_PATTERNS, type Pattern, RedistribPlanner } from "../../src/plan/planner.ts";
 import { planToJSON } from "../../src/plan/plan_json.ts";
+import { simulatePlan } from "../../src/plan/simulate.ts";
 import { deliveriesOf } from "../../src/plan/step.ts";
 import { GlobalStorageTracker } from "../../src/plan/storage_tracker.ts";
 import { validatePlan } from "../../src/plan/validate_plan.ts";
@@ -128,6 +129,40 @@ Deno.test("derivePlan() checks ids and keys against meta", () => {
   }
   assertThrows(() => twoRanks().derivePlan(dests, ["k"], "bcast", { meta: { ...meta, ids: [] } }), PlanError, '"a"');
   assertThrows(() => twoRanks().derivePlan(dests, ["k"], "bcast", { meta: { ...meta, keys: [] } }), PlanError, '"k"');
+});
+
+Deno.test("derivePlan(), validatePlan() and simulatePlan() refuse metadata that is none, and name the field", () => {
+  const good = { ids: ["a"], keys: ["k"], dtypes: { k: "int64" }, trailingShapes: { k: [] }, seqlens: { k: [[3]] } };
+  const cases: [meta: unknown, place: string][] = [
+    [null, "meta"],
+    [[], "meta"],
+    ["meta", "meta"],
+    [{ ...good, ids: "a" }, "meta.ids"],
+    [{ ...good, ids: [1] }, "meta.ids[0]"],
+    [{ ...good, keys: null }, "meta.keys"],
+    [{ ...good, keys: ["k", 2] }, "meta.keys[1]"],
+    [{ ...good, dtypes: null }, "meta.dtypes"],
+    [{ ...good, trailingShapes: undefined }, "meta.trailingShapes"],
+    [{ ...good, seqlens: null }, "meta.seqlens"],
+    [{ ...good, seqlens: { k: [] } }, "meta.seqlens.k"],
+    [{ ...good, seqlens: { k: 5 } }, "meta.seqlens.k"],
+    [{ ...good, seqlens: { k: [3] } }, "meta.seqlens.k[0]"],
+    [{ ...good, seqlens: { k: [[3, -1]] } }, "meta.seqlens.k[0]"],
+    [{ ...good, seqlens: { k: [[0.5]] } }, "meta.seqlens.k[0]"],
+  ];
+  const cluster = { gpusPerNode: 8 };
+  const plan = twoRanks().derivePlan(new Map([[1, ["a"]]]), ["k"], "direct", { meta: good });
+  validatePlan(plan, { worldSize: 2, meta: good });
+  simulatePlan(plan, good, cluster, { worldSize: 2 });
+  for (const [given, place] of cases) {
+    const meta = given as typeof good;
+    for (const pattern of AVAILABLE_PATTERNS) {
+      const derive = () => twoRanks().derivePlan(new Map([[1, ["a"]]]), ["k"], pattern, { meta });
+      assertEquals(assertThrows(derive, PlanError).place, place);
+    }
+    assertEquals(assertThrows(() => validatePlan(plan, { worldSize: 2, meta }), PlanError).place, place);
+    assertEquals(assertThrows(() => simulatePlan(plan, meta, cluster, { worldSize: 2 }), PlanError).place, place);
+  }
 });
 
 Deno.test("RedistribPlanner() refuses a cluster that cannot be", () => {

@@ -131,5 +131,11 @@ Deno.test("GlobalStorageTracker refuses ranks that are none, and names that are 
   }
   assertThrows(() => tracker.addData(0, ["a", 1 as unknown as string], "k", true), PlanError, "ids[1]");
   assertThrows(() => tracker.addData(0, ["a"], 1 as unknown as string, true), PlanError, "key");
+  assertThrows(() => tracker.addData(0, "ab" as unknown as string[], "k", true), PlanError, "ids");
   assertEquals(tracker.keysOf(0, "a"), []);
+  tracker.addData(0, ["a", "b"], "k", true);
+  for (const ids of ["ab", undefined, ["a", 1]]) {
+    assertThrows(() => tracker.clearData(ids as string[]), PlanError, "ids");
+  }
+  assertEquals(tracker.keysOf(0, "a"), ["k"]);
 });

@@ -3,7 +3,8 @@ import { PlanError } from "../../src/errors.ts";
 import { parsePlan } from "../../src/plan/plan_json.ts";
 import { simulatePlan } from "../../src/plan/simulate.ts";
 import type { RedistribStep } from "../../src/plan/step.ts";
-import { type PlanMeta, resolvePlan, validatePlan } from "../../src/plan/validate_plan.ts";
+import type { PlanMeta } from "../../src/plan/plan_meta.ts";
+import { resolvePlan, validatePlan } from "../../src/plan/validate_plan.ts";
 import fc from "fast-check";
 import { anyStep } from "./arbitraries.ts";
 

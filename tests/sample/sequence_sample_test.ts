@@ -401,6 +401,51 @@ Deno.test("what needs bytes refuses tensors that are elsewhere, and names the ke
   }
 });
 
+Deno.test("what needs bytes refuses a tensor whose buffer was given away or resized since, and names the key", () => {
+  const of = (bytes: Uint8Array) =>
+    new SequenceSample({
+      ids: ["i", "j"],
+      keys: ["k"],
+      dtypes: { k: "int64" },
+      trailingShapes: { k: [] },
+      seqlens: { k: [[1], [1]] },
+      data: { k: { dtype: "int64", shape: [2], bytes } },
+    });
+  const given = new Uint8Array(16);
+  const buffer = new ArrayBuffer(16, { maxByteLength: 32 });
+  const samples = [of(given), of(new Uint8Array(buffer))];
+  structuredClone(given.buffer, { transfer: [given.buffer] });
+  buffer.resize(4);
+  for (const [i, sample] of samples.entries()) {
+    const needsBytes: (() => unknown)[] = [
+      () => sample.unpack(),
+      () => sample.reorder([1, 0]),
+      () => sample.split({ nMbs: 2 }),
+      () => SequenceSample.gather([sample]),
+      () => sample.toJSON(),
+      () => sample.toSafetensors(),
+    ];
+    for (const use of needsBytes) {
+      const error = assertThrows(use, SampleError, "int64 of shape [2] takes 16");
+      assertEquals([error.field, error.value], ["data.k.bytes", [0, 4][i]]);
+    }
+    assertEquals(sample.select(["k"]).ids, ["i", "j"]);
+  }
+});
+
+Deno.test("select() and gather() take a list of keys, one named twice once, and nothing else", () => {
+  const names = ["extras", "tokens", "extras"];
+  assertEquals(batch().select(names).keys, ["extras", "tokens"]);
+  assertEquals(SequenceSample.gather([batch()], names).keys, ["extras", "tokens"]);
+  for (const keys of ["tokens", 5, new Set(["tokens"]), null, [7]] as unknown[]) {
+    for (
+      const use of [() => batch().select(keys as string[]), () => SequenceSample.gather([batch()], keys as string[])]
+    ) {
+      assertThrows(use, SampleError, "keys");
+    }
+  }
+});
+
 Deno.test("toHost() fetches every handle once and leaves the sample as it was", async () => {
   const sample = remote(["i", "j"]);
   const handle = sample.data!.x as Remote;

@@ -41,4 +41,6 @@ Deno.test("reorderOutput() moves whole blocks of rows back, and refuses what doe
   refuse(() => reorderOutput(output, seqlens, [2, 0, 1], [1, 2, 2]), "backwardIndices");
   refuse(() => reorderOutput(output, seqlens, [2, 0, 1], [2, 0, 1]), "backwardIndices[0]");
   refuse(() => reorderOutput(output, [[1], [1], [3]], [2, 0, 1], [1, 2, 0]), "output.shape");
+  const short = { ...output, bytes: output.bytes.subarray(1) };
+  refuse(() => reorderOutput(short, seqlens, [2, 0, 1], [1, 2, 0]), "output.bytes");
 });
