@@ -34,7 +34,7 @@ export function itemSizes(ids: readonly string[], keys: readonly string[], meta:
     const sizes = new Float64Array(ids.length);
     const dtype = meta.dtypes[key];
     const shape = meta.trailingShapes[key];
-    const ofKey = seqlens[key];
+    const ofKey = Object.hasOwn(seqlens, key) ? seqlens[key] : undefined;
     if (!isDType(dtype) || shape == null || ofKey === undefined) return sizes;
     const bytesPerElement = shape.reduce((product, dim) => product * dim, itemSize(dtype));
     for (const [i, place] of places.entries()) {

@@ -43,7 +43,7 @@ export function requireMeta(meta: SizedMeta): void {
   if (seqlens === undefined) return;
   requireRecord(seqlens, "meta.seqlens");
   for (const key of keys) {
-    if (seqlens[key] !== undefined) requireLengths(seqlens[key], ids.length, entryOf("meta.seqlens", key), key);
+    if (Object.hasOwn(seqlens, key)) requireLengths(seqlens[key], ids.length, entryOf("meta.seqlens", key), key);
   }
 }
 

@@ -154,6 +154,14 @@ Deno.test("derivePlan(), validatePlan() and simulatePlan() refuse metadata that 
   const plan = twoRanks().derivePlan(new Map([[1, ["a"]]]), ["k"], "direct", { meta: good });
   validatePlan(plan, { worldSize: 2, meta: good });
   simulatePlan(plan, good, cluster, { worldSize: 2 });
+  // A key may lack lengths, whatever it is called.
+  const both = {
+    ...good,
+    keys: ["k", "constructor"],
+    dtypes: { k: "int64", constructor: "int64" },
+    trailingShapes: { k: [], constructor: [] },
+  };
+  simulatePlan(plan, both, cluster, { worldSize: 2 });
   for (const [given, place] of cases) {
     const meta = given as typeof good;
     for (const pattern of AVAILABLE_PATTERNS) {

@@ -133,10 +133,9 @@ static void one_dies(int rank, int count, struct shared *shared) {
     kill(getpid(), SIGKILL);
   }
   ncclRecv(a, 100, ncclUint8, 2, one.comm, one.stream);
-  OK(settle(one.comm));
+  ncclResult_t state = settle(one.comm);
   while (shared->flags[2] == 0) sleep_ms(1);
   double start = seconds();
-  ncclResult_t state = ncclSuccess;
   while (state == ncclSuccess && seconds() - start < 20) {
     CHECK_EQUAL(cudaStreamQuery(one.stream), cudaErrorNotReady);
     OK(ncclCommGetAsyncError(one.comm, &state));
