@@ -4,7 +4,9 @@
  * @module
  */
 
+import { isCount } from "../count.ts";
 import { PlanError } from "../errors.ts";
+import { MAX_RANKS } from "../layout/process_topology.ts";
 import { show } from "../show.ts";
 import { sameList } from "./same_list.ts";
 
@@ -93,7 +95,7 @@ export function checkStep(step: RawStep, place: string, checkIds: IdsCheck = req
  * @returns Whether it is a whole number from 0 up.
  */
 export function isRank(value: unknown): value is number {
-  return Number.isSafeInteger(value) && (value as number) >= 0;
+  return isCount(value);
 }
 
 /** Refuses a step that is no object. */
@@ -101,13 +103,10 @@ export function requireStep(step: unknown, place: string): asserts step is objec
   if (typeof step !== "object" || step === null) fail(place, `a step is an object, not ${show(step)}`);
 }
 
-/** The most ranks of a world for which something is kept by rank: as many as a layout may have. */
-const MOST_RANKS = 1 << 20;
-
 /** Refuses a number of ranks that there cannot be, or for which no memory would do. */
 export function requireRoomFor(worldSize: unknown): asserts worldSize is number {
-  if (isRank(worldSize) && worldSize >= 1 && worldSize <= MOST_RANKS) return;
-  fail("worldSize", `it is a whole number from 1 to ${MOST_RANKS}, not ${show(worldSize)}`);
+  if (isRank(worldSize) && worldSize >= 1 && worldSize <= MAX_RANKS) return;
+  fail("worldSize", `it is a whole number from 1 to ${MAX_RANKS}, not ${show(worldSize)}`);
 }
 
 /** Refuses an id or key that is no string. */

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { isCount } from "../count.ts";
 import { PlanError } from "../errors.ts";
 import { entryOf } from "../sample/path.ts";
 import { show } from "../show.ts";
@@ -56,14 +57,10 @@ function requireLengths(perId: unknown, count: number, place: string, key: strin
   }
   for (let i = 0; i < count; i++) {
     const lengths: unknown = perId[i];
-    if (Array.isArray(lengths) && lengths.every(isLength)) continue;
+    if (Array.isArray(lengths) && lengths.every(isCount)) continue;
     const of = `${place}[${i}]`;
     throw new PlanError(`${of}: it is a list of whole numbers from 0 up, not ${show(lengths)}`, { place: of, key });
   }
-}
-
-function isLength(value: unknown): boolean {
-  return Number.isSafeInteger(value) && (value as number) >= 0;
 }
 
 function requireRecord(value: unknown, place: string): void {

@@ -6,6 +6,7 @@
  * @module
  */
 
+import { isCount } from "../count.ts";
 import { SampleError } from "../errors.ts";
 import { show } from "../show.ts";
 import { entryOf } from "./path.ts";
@@ -112,7 +113,7 @@ export function flatLengths(seqlens: readonly number[] | readonly (readonly numb
   const nested = Array.isArray(seqlens[0]);
   return seqlens.map((entry: unknown, i) => {
     const length: unknown = !nested ? entry : Array.isArray(entry) && entry.length === 1 ? entry[0] : undefined;
-    if (Number.isSafeInteger(length) && (length as number) >= 0) return length as number;
+    if (isCount(length)) return length;
     throw new SampleError(
       `seqlens[${i}] is ${nested ? "an array with one integer from 0 up" : "an integer from 0 up"}, not ${show(entry)}`,
       { field: `seqlens[${i}]`, value: entry },

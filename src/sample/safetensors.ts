@@ -7,6 +7,7 @@
  * @module
  */
 
+import { isCount } from "../count.ts";
 import { SampleError } from "../errors.ts";
 import { show } from "../show.ts";
 import { fromSafetensorsName, itemSize, safetensorsName } from "./dtype.ts";
@@ -204,7 +205,7 @@ function tensorOf(entry: unknown, field: string, content: Uint8Array): Omit<Plac
 }
 
 function isSizes(value: unknown): value is number[] {
-  return Array.isArray(value) && value.every((size) => Number.isSafeInteger(size) && size >= 0);
+  return Array.isArray(value) && value.every(isCount);
 }
 
 /** Refuses tensors that do not follow one another from the first byte to the last. */

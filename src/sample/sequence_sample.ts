@@ -19,11 +19,12 @@
  * and nothing here changes them. Tensors may be anywhere; what needs their bytes wants them on the host (see
  * {@linkcode SequenceSample.toHost}).
  *
- * This room knows no device. It imports the errors, how values read in them, and the type of a wait's options, nothing else.
+ * This room knows no device. It imports the errors, how values read in them, what a count is, and the type of a wait's options, nothing else.
  *
  * @module
  */
 
+import { isCount } from "../count.ts";
 import { SampleError } from "../errors.ts";
 import { show } from "../show.ts";
 import type { WaitOptions } from "../wait.ts";
@@ -238,7 +239,7 @@ export class SequenceSample {
       });
     }
     for (const [i, length] of lens.entries()) {
-      if (Number.isSafeInteger(length) && length >= 0) continue;
+      if (isCount(length)) continue;
       throw new SampleError(`lens[${i}] is an integer from 0 up, not ${show(length)}`, {
         field: `lens[${i}]`,
         value: length,

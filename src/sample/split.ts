@@ -4,6 +4,7 @@
  * @module
  */
 
+import { isCount } from "../count.ts";
 import { SampleError } from "../errors.ts";
 import { show } from "../show.ts";
 import { copyValues, OwnedFields, type SampleFields, sumOf, totalLength } from "./fields.ts";
@@ -52,7 +53,7 @@ function boundariesOfSizes(sizes: readonly number[]): number[] {
   }
   const boundaries = [0];
   for (const [i, size] of sizes.entries()) {
-    if (!Number.isSafeInteger(size) || size < 0) {
+    if (!isCount(size)) {
       throw new SampleError(`sizes[${i}] is an integer from 0 up, not ${show(size)}`, {
         field: `sizes[${i}]`,
         value: size,

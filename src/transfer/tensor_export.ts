@@ -13,6 +13,7 @@ import { closeMemory, memoryHandle, openMemory, pciBusId } from "../device/ipc.t
 import { deviceRuntime, type Runtime } from "../device/runtime.ts";
 import { Slab } from "../device/slab.ts";
 import { Event } from "../device/stream.ts";
+import { isCount } from "../count.ts";
 import { ClosedError, SeqferryError } from "../errors.ts";
 import { type DType, isDType, itemSize } from "../sample/dtype.ts";
 import type { HostTensor, TensorHandle } from "../sample/tensor.ts";
@@ -190,10 +191,6 @@ export function checkedTensorExport(description: unknown): CheckedExport {
     memory: handleBytes("memory", memory),
     event: event === null ? null : handleBytes("event", event),
   };
-}
-
-function isCount(value: unknown): value is number {
-  return Number.isSafeInteger(value) && (value as number) >= 0;
 }
 
 function handleBytes(field: string, text: unknown): Uint8Array {
